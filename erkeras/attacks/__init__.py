@@ -1,0 +1,8 @@
+"""Attacks, one file each, on one contract (`attack.py`)."""
+
+from erkeras.attacks.attack import Attack, Attacked
+from erkeras.attacks.fgsm import FGSM
+from erkeras.attacks.pgd import PGD
+from erkeras.attacks.victim import Victim
+
+__all__ = ["FGSM", "PGD", "Attack", "Attacked", "Victim"]

@@ -1,0 +1,44 @@
+"""The fast gradient sign method (Goodfellow et al. 2015), by cleverhans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+
+from erkeras.attacks.attack import Attack, Logits, serializable
+
+
+@serializable
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """One step of length epsilon along the gradient of the cross-entropy, from the image itself.
+
+    Args:
+        threat: norm, epsilon, pixel bounds.
+    """
+
+    name = "fgsm"
+
+    @property
+    def forward_passes(self) -> int:
+        return 1
+
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0
+    ) -> tf.Tensor:
+        norm = np.inf if self.threat.norm == "l_inf" else 2
+        adversarial = fast_gradient_method(
+            logits,
+            images,
+            tf.cast(scale, images.dtype) * self.threat.epsilon,
+            norm,
+            clip_min=self.threat.lower,
+            clip_max=self.threat.upper,
+            y=labels,
+        )
+        # cleverhans casts to float32.
+        return tf.stop_gradient(tf.cast(adversarial, images.dtype))

@@ -1,0 +1,23 @@
+"""Data sets by name, from a folder of images, or from an .npz file.
+
+Stands alone: nothing else of erkeras is imported here but its error, and TensorFlow only for `training_batches`
+and for the sets of tensorflow-datasets.
+"""
+
+from erkeras.data.dataset import Dataset, Split
+from erkeras.data.images import decode_image, list_images, read_images, to_unit_range
+from erkeras.data.load import DATASET_HELP, check_dataset, load_dataset
+from erkeras.data.pipeline import training_batches
+
+__all__ = [
+    "DATASET_HELP",
+    "Dataset",
+    "Split",
+    "check_dataset",
+    "decode_image",
+    "list_images",
+    "load_dataset",
+    "read_images",
+    "to_unit_range",
+    "training_batches",
+]

@@ -1,0 +1,104 @@
+"""What a data set is: three splits of images and labels, each image known by its original index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from erkeras.errors import InputError
+
+#: Seed of every carved split. Fixed, so that "the validation images" means the same ones everywhere.
+SPLIT_SEED = 20220
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels.
+
+    Attributes:
+        pixels: uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`; see `images`.
+        labels: int32 `[n]`.
+        indices: int64 `[n]`, the position of each image in its source, by which results name it.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> np.ndarray:
+        """float32 `[n, height, width, channels]` in [0, 1]."""
+        return as_images(self.pixels)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The images at some positions of this split."""
+        return Split(self.pixels[rows], self.labels[rows], self.indices[rows])
+
+    def sample(self, limit: int | None, seed: int) -> Split:
+        """`limit` images drawn without replacement, or all; a smaller limit draws a part of a larger one's."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.take(np.random.RandomState(seed).permutation(len(self))[:limit])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with train, validation and test images.
+
+    Validation images are carved from the training images by a fixed stratified seed: every choice is made on
+    them, and test images are for reporting.
+
+    Attributes:
+        name: as `load_dataset` takes it.
+        class_names: one for each label.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        height, width, channels = self.train.pixels.shape[1:]
+        return height, width, channels
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+
+def as_images(pixels: np.ndarray) -> np.ndarray:
+    """uint8 0..255 or float32 in [0, 1] -> float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
+
+
+def whole(pixels: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(pixels, np.asarray(labels, np.int32), np.arange(len(labels), dtype=np.int64))
+
+
+def carve(split: Split, portion: float, name: str) -> tuple[Split, Split]:
+    """Splits off a portion with the same mix of classes: (the rest, the portion), both in their original order.
+
+    Raises:
+        InputError: where a class has too few images to be in both.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, carved = train_test_split(
+            np.arange(len(split)), test_size=portion, stratify=split.labels, random_state=SPLIT_SEED
+        )
+    except ValueError as error:
+        fewest = np.bincount(split.labels)
+        raise InputError(
+            f"{name} has {len(split)} images in {len(fewest)} classes, the smallest of {fewest.min()}: "
+            "give enough to split, at least ten of every class."
+        ) from error
+    return split.take(np.sort(rest)), split.take(np.sort(carved))

@@ -1,0 +1,93 @@
+"""Images from files and arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from erkeras.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, by their suffix, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def decode_image(path: Path, channels: int | None = None) -> np.ndarray:
+    """One image file -> uint8 `[height, width, channels]`.
+
+    Args:
+        path: a PNG, JPEG, BMP or WebP file.
+        channels: 1 or 3; None for 1 where the file is grey, else 3.
+
+    Raises:
+        InputError: where the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            if channels is None:
+                channels = 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: give the path of an image.") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} is not an image that can be read: give a file of type {', '.join(SUFFIXES)}."
+        ) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_images(paths: list[Path], channels: int | None = None) -> np.ndarray:
+    """Image files of one size -> uint8 `[n, height, width, channels]`.
+
+    Raises:
+        InputError: where a file is not an image, or of another size than the first.
+    """
+    images: list[np.ndarray] = []
+    for path in paths:
+        image = decode_image(path, channels)
+        channels = image.shape[2]
+        if images and image.shape != images[0].shape:
+            raise InputError(
+                f"{path} is {image.shape[1]} x {image.shape[0]} pixels and {paths[0]} is "
+                f"{images[0].shape[1]} x {images[0].shape[0]}: give images of one size."
+            )
+        images.append(image)
+    return np.stack(images)
+
+
+def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
+    """An array of images -> uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`.
+
+    Args:
+        images: `[n, height, width]` or `[n, height, width, channels]` with 1 or 3 channels; unsigned bytes,
+            or numbers in [0, 1], or numbers in [0, 255].
+        source: what the array is called in an error.
+
+    Raises:
+        InputError: for another shape, no image at all, NaN, or values outside both ranges.
+    """
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise InputError(
+            f"{source} has images of shape {images.shape}: "
+            "give [n, height, width] or [n, height, width, channels] with 1 or 3 channels and n of 1 or more."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "fiub":
+        raise InputError(f"{source} has images of type {images.dtype}: give numbers.")
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise InputError(
+            f"{source} has pixels that are not finite numbers: give values in [0, 1] or [0, 255]."
+        )
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 255:
+        raise InputError(f"{source} has pixels from {low:g} to {high:g}: give values in [0, 1] or [0, 255].")
+    return images if high <= 1 else images / np.float32(255)

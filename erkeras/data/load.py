@@ -1,0 +1,170 @@
+"""Loading a data set by name."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from erkeras.data.dataset import Dataset, carve, whole
+from erkeras.data.images import SUFFIXES, list_images, read_images, to_unit_range
+from erkeras.errors import InputError
+
+DATASET_HELP = (
+    "digits, mnist, cifar10, folder:PATH (one subfolder of images a class) or npz:PATH (images, labels)"
+)
+
+#: Sets of tensorflow-datasets, with the portion of their training images that validates.
+_TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10}
+
+
+def check_dataset(name: str) -> None:
+    """Finds, without TensorFlow, what is wrong with the name of a data set.
+
+    Raises:
+        InputError: where there is no such set, or its folder or file is not as it must be.
+    """
+    kind, _, place = name.partition(":")
+    if name == "digits":
+        return
+    if name in _TENSORFLOW_DATASETS:
+        return
+    if kind == "folder" and place:
+        _class_folders(Path(place))
+    elif kind == "npz" and place:
+        _read_npz(Path(place))
+    else:
+        raise InputError(f"there is no data set {name!r}: give {DATASET_HELP}.")
+
+
+def load_dataset(name: str) -> Dataset:
+    """Loads a data set into memory.
+
+    Args:
+        name: `digits` (scikit-learn's 1,797 digits of 8 x 8, no network needed), `mnist` or `cifar10` (through
+            tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),
+            `folder:PATH` (images of one size, one subfolder a class) or `npz:PATH` (arrays `images`, `labels`).
+
+    Returns:
+        The data set. Where the source has no test images, a fifth of it becomes them; a tenth of the rest
+        (MNIST: 5,000 images) validates.
+
+    Raises:
+        InputError: as `check_dataset`, and where a set is not prepared and cannot be downloaded.
+    """
+    check_dataset(name)
+    kind, _, place = name.partition(":")
+    loaders: dict[str, Callable[[], Dataset]] = {
+        "digits": _load_digits,
+        "folder": lambda: _load_folder(name, Path(place)),
+        "npz": lambda: _load_npz(name, Path(place)),
+    }
+    return loaders[kind]() if kind in loaders else _load_tensorflow_dataset(name)
+
+
+def _load_digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (digits.images / 16).astype(np.float32)[..., np.newaxis]
+    return _split_all("digits", pixels, digits.target, tuple("0123456789"))
+
+
+def _load_folder(name: str, folder: Path) -> Dataset:
+    folders = _class_folders(folder)
+    paths = [list_images(place) for place in folders]
+    labels = np.repeat(np.arange(len(folders)), [len(part) for part in paths])
+    pixels = read_images([path for part in paths for path in part])
+    return _split_all(name, pixels, labels, tuple(place.name for place in folders))
+
+
+def _load_npz(name: str, path: Path) -> Dataset:
+    pixels, labels = _read_npz(path)
+    return _split_all(name, pixels, labels, tuple(str(label) for label in range(labels.max() + 1)))
+
+
+def _split_all(name: str, pixels: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Dataset:
+    training, test = carve(whole(pixels, labels), 1 / 5, name)
+    train, validation = carve(training, 1 / 10, name)
+    return Dataset(name, train, validation, test, class_names)
+
+
+def _load_tensorflow_dataset(name: str) -> Dataset:
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    builder = tfds.builder(name)
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # tensorflow-datasets raises whatever the network gave it
+            raise InputError(
+                f"the data set {name} is not prepared in {builder.data_path.parent.parent} and could not be "
+                f"downloaded ({type(error).__name__}): on a machine with a network run "
+                f"python -c \"import tensorflow_datasets as tfds; tfds.load('{name}')\", copy the folder it makes "
+                "and set TFDS_DATA_DIR to it."
+            ) from error
+    arrays = {
+        split: {key: np.asarray(value) for key, value in part.items()}
+        for split, part in tfds.as_numpy(
+            {split: builder.as_dataset(split=split, batch_size=-1) for split in ("train", "test")}
+        ).items()
+    }
+    train, validation = carve(
+        whole(arrays["train"]["image"], arrays["train"]["label"]), _TENSORFLOW_DATASETS[name], name
+    )
+    test = whole(arrays["test"]["image"], arrays["test"]["label"])
+    return Dataset(name, train, validation, test, tuple(builder.info.features["label"].names))
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give one with a subfolder of images for each class.")
+    folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    if len(folders) < 2:
+        raise InputError(f"{folder} has {len(folders)} subfolders: give one with a subfolder for each class.")
+    for place in folders:
+        if not list_images(place):
+            raise InputError(f"{place} has no images: put files of type {', '.join(SUFFIXES)} into it.")
+    return folders
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    arrays = read_arrays(path, ("images", "labels"))
+    pixels = to_unit_range(arrays["images"], str(path))
+    labels = arrays["labels"]
+    if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),) or labels.min() < 0:
+        raise InputError(
+            f"{path} has labels of type {labels.dtype} and shape {labels.shape} for {len(pixels)} images: "
+            "give one whole number of 0 or more for each image."
+        )
+    return pixels, labels.astype(np.int32)
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Named arrays of an .npz file, never a pickle.
+
+    Raises:
+        InputError: where the file is missing, not an .npz, or lacks one of the arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in names if name not in archive]
+            if missing:
+                raise InputError(
+                    f"{path} has the arrays {', '.join(archive.files) or 'none'}: "
+                    f"give an .npz file with the arrays {' and '.join(names)}."
+                )
+            return {name: archive[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: give the path of an .npz file.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays: write it with numpy.savez(path, {', '.join(f'{n}=...' for n in names)})."
+        ) from error

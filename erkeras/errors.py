@@ -1,0 +1,9 @@
+"""The error a user can mend."""
+
+
+class InputError(ValueError):
+    """What was given cannot be used.
+
+    The message is one sentence: what was given, what is allowed, what to do. The command line prints it and
+    exits with code 2.
+    """

@@ -1,0 +1,17 @@
+"""ERClassifier and the parts it is composed of."""
+
+import keras
+
+from erkeras.errors import InputError
+from erkeras.models.callbacks import Checkpoint
+from erkeras.models.er_classifier import ERClassifier
+from erkeras.models.objectives import CrossEntropy
+from erkeras.models.priors import StandardNormal
+from erkeras.models.regularizers import Regularizer, WassersteinCritic
+
+if keras.backend.backend() != "tensorflow":
+    raise InputError(
+        f"Keras runs on the backend {keras.backend.backend()!r} and erkeras needs tensorflow: set KERAS_BACKEND=tensorflow."
+    )
+
+__all__ = ["Checkpoint", "CrossEntropy", "ERClassifier", "Regularizer", "StandardNormal", "WassersteinCritic"]

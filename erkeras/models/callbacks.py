@@ -1,0 +1,58 @@
+"""A checkpoint that survives being killed while it is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of training (weights, optimizers, epoch, history) after every epoch.
+
+    The new checkpoint is written beside the old one and takes its name in one rename, so that whenever the
+    process dies, one whole checkpoint is there. Training goes on from it with
+
+        epoch, history = checkpoint.restore(model)
+        model.fit(..., initial_epoch=epoch, callbacks=[checkpoint])
+
+    Args:
+        folder: where the checkpoint lives; made if missing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.history: list[dict[str, float]] = []
+
+    def restore(self, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
+        """Loads the newest checkpoint into a built and compiled model.
+
+        Returns:
+            How many epochs are done and the logs of each; (0, []) where there is no checkpoint.
+        """
+        newest = self._newest()
+        if newest is None:
+            return 0, []
+        self.history = json.loads((newest / "history.json").read_text())
+        model.load_weights(newest / "state.weights.h5")
+        return len(self.history), self.history
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.history = [*self.history, {name: float(value) for name, value in (logs or {}).items()}]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        self.model.save_weights(partial / "state.weights.h5")
+        (partial / "history.json").write_text(json.dumps(self.history))
+        previous = self._newest()
+        partial.rename(self.folder / f"epoch-{epoch + 1:05d}")
+        if previous is not None:
+            shutil.rmtree(previous)
+
+    def _newest(self) -> Path | None:
+        return max(self.folder.glob("epoch-*"), default=None)

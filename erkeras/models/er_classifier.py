@@ -1,0 +1,303 @@
+"""ERClassifier: Algorithm 1 of the paper as a Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from erkeras.attacks.attack import Attack
+from erkeras.errors import InputError
+from erkeras.models.objectives import CrossEntropy
+from erkeras.models.precision import in_bfloat16
+from erkeras.models.priors import StandardNormal
+from erkeras.models.regularizers import Regularizer
+
+_serialize = keras.saving.serialize_keras_object
+_deserialize = keras.saving.deserialize_keras_object
+_OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
+_OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "seed")
+# Streams of random numbers within a step.
+_ADVERSARY, _PRIOR, _STREAMS = 0, 1, 2
+_PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "prior")
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class ERClassifier(keras.Model):
+    """A classifier whose codes are pushed towards a prior while it trains against an adversary.
+
+    `model(images)` gives logits; images are float `[n, height, width, channels]` in [0, 1], labels int `[n]`.
+
+    Example:
+        model = ERClassifier(
+            build_digits_encoder(), build_digits_classifier(),
+            regularizer=WassersteinCritic(0.1), adversary=PGD(ThreatModel("l_inf", 0.2), steps=7),
+        )
+        model.compile(keras.optimizers.Adam(1e-3))
+        model.fit(images, labels, epochs=5)
+
+    Args:
+        encoder: Q, images -> codes `[n, code_size]`. Built, with normalisation inside, so that epsilon means pixels.
+        classifier: C, codes -> logits `[n, classes]`. Built.
+        regularizer: what pushes the codes towards the prior; None for nothing.
+        adversary: an attack whose `perturb` makes the training batch (line 4); None to train on clean images.
+        objective: loss of labels and logits; cross-entropy by default.
+        prior: P_Z; the standard normal by default.
+        clean_fraction: portion of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
+        epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
+        inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, logits, losses and
+            the perturbation stay float32). Encoder and classifier must be Sequential or Functional.
+        seed: all random numbers of training come from (seed, step, position in the batch), none from a state.
+
+    Raises:
+        InputError: for an encoder or classifier that is not built or does not fit, a classifier that ends in a
+            softmax, a `clean_fraction` outside [0, 1), a negative `epsilon_warm_up`.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        classifier: keras.Model,
+        *,
+        regularizer: Regularizer | None = None,
+        adversary: Attack | None = None,
+        objective: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        prior: Any = None,
+        clean_fraction: float = 0.0,
+        epsilon_warm_up: int = 0,
+        inner_bfloat16: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_networks(encoder, classifier)
+        if not 0 <= clean_fraction < 1:
+            raise InputError(
+                f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1."
+            )
+        if epsilon_warm_up < 0:
+            raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
+        self.encoder = encoder
+        self.classifier = classifier
+        self.regularizer = regularizer
+        self.adversary = adversary
+        self.objective = objective or CrossEntropy()
+        self.prior = prior or StandardNormal()
+        self.clean_fraction = clean_fraction
+        self.epsilon_warm_up = epsilon_warm_up
+        self.inner_bfloat16 = inner_bfloat16
+        self.seed = seed
+        if regularizer is not None:
+            regularizer.build_for(encoder.output_shape[-1])
+        self._inner_logits = in_bfloat16(encoder, classifier) if inner_bfloat16 else self._inference_logits
+        self._loss_mean = keras.metrics.Mean(name="loss")
+        self._clean_accuracy = keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")
+        if adversary is not None:
+            self._adversarial_accuracy = keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy")
+        if regularizer is not None:
+            self._divergence = keras.metrics.Mean(name=regularizer.estimate_name)
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.classifier(self.encoder(images, training=training), training=training)
+
+    def embed(self, images: tf.Tensor) -> tf.Tensor:
+        """Codes `[n, code_size]` of images, in inference mode."""
+        return self.encoder(images, training=False)
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        critic_optimizer: Any = "adam",
+        regularizer_optimizer: Any = "adam",
+        **kwargs: Any,
+    ) -> None:
+        """Sets the three optimizers of Algorithm 1.
+
+        Args:
+            optimizer: line 8, encoder and classifier.
+            critic_optimizer: line 7, the regularizer's own variables.
+            regularizer_optimizer: line 9, the encoder ("by 1-step Adam").
+            **kwargs: as for `keras.Model.compile`, without `loss`, which is the model's `objective`.
+        """
+        if "loss" in kwargs:
+            raise InputError("compile was given a loss: give it to the constructor instead, as objective=.")
+        super().compile(optimizer=optimizer, **kwargs)
+        self.critic_optimizer = keras.optimizers.get(critic_optimizer)
+        self.regularizer_optimizer = keras.optimizers.get(regularizer_optimizer)
+        # Built now, each on its own variables: saved states find their place before the first step.
+        self.optimizer.build(self._network_variables)
+        if self.regularizer is not None:
+            if self.regularizer.trainable_variables:
+                self.critic_optimizer.build(self.regularizer.trainable_variables)
+            if self.regularizer.has_line_9:
+                self.regularizer_optimizer.build(self.encoder.trainable_variables)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One round of Algorithm 1; the numbers are its lines."""
+        images, labels, sample_weight = _unpack(data)
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        clean_logits = self._inner_logits(images)  # for the log alone
+
+        # 4: adversarial examples x_i by PGD, in inference mode
+        adversarial, first_attacked = self._attack_batch(images, labels, step)
+
+        # 5: z_i from the prior
+        code_shape = [tf.shape(images)[0], self.encoder.output_shape[-1]]
+        prior_samples = self.prior.sample(code_shape, self._step_seed(step, _PRIOR), images.dtype)
+
+        with tf.GradientTape() as tape:
+            # 6: codes Q(x_i)
+            codes = self.encoder(adversarial, training=True)
+
+            # 7: the critic ascends lambda / n sum D(z_i) - D(Q(x_i))
+            if self.regularizer is not None:
+                with tape.stop_recording():
+                    divergence = self.regularizer.update(codes, prior_samples, self.critic_optimizer)
+
+            # 8: encoder and classifier descend 1 / n sum loss(C(Q(x_i)), y_i)
+            logits = self.classifier(codes, training=True)
+            losses = self.objective(labels, logits)
+            loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+            descent = loss
+            if self.regularizer is not None and self.regularizer.joins_line_8:
+                descent += self.regularizer.loss(codes)
+            descent /= replicas
+        variables = self._network_variables
+        self.optimizer.apply(tape.gradient(descent, variables), variables)
+
+        # 9: the encoder ascends lambda / n sum D(Q(x_i)), with codes of the encoder that line 8 has moved
+        if self.regularizer is not None and self.regularizer.has_line_9:
+            with tf.GradientTape() as tape:
+                codes = self._codes_keeping_statistics(adversarial)
+                descent = self.regularizer.loss(codes) / replicas
+            variables = self.encoder.trainable_variables
+            self.regularizer_optimizer.apply(tape.gradient(descent, variables), variables)
+
+        self._loss_mean.update_state(losses, sample_weight)
+        self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
+        if self.adversary is not None:
+            self._adversarial_accuracy.update_state(labels[first_attacked:], logits[first_attacked:])
+        if self.regularizer is not None:
+            self._divergence.update_state(divergence)
+        return self.compute_metrics(images, labels, logits, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Clean loss and accuracy, and the accuracy under the training adversary at its full epsilon.
+
+        Every image starts from the same random perturbation, so that the result does not depend on the batches.
+        """
+        images, labels, sample_weight = _unpack(data)
+        logits = self._inference_logits(images)
+        self._loss_mean.update_state(self.objective(labels, logits), sample_weight)
+        self._clean_accuracy.update_state(labels, logits, sample_weight)
+        if self.adversary is not None:
+            seeds = tf.tile(tf.constant([[self.seed, 0]], tf.int64), [tf.shape(images)[0], 1])
+            adversarial = self.adversary.perturb(self._inner_logits, images, labels, seeds)
+            self._adversarial_accuracy.update_state(
+                labels, self._inference_logits(adversarial), sample_weight
+            )
+        results = self.compute_metrics(images, labels, logits, sample_weight)
+        if self.regularizer is not None:  # an estimate of training alone
+            del results[self._divergence.name]
+        return results
+
+    @property
+    def _network_variables(self) -> list[keras.Variable]:
+        return self.encoder.trainable_variables + self.classifier.trainable_variables
+
+    def _inference_logits(self, images: tf.Tensor) -> tf.Tensor:
+        return self(images, training=False)
+
+    def _attack_batch(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """The batch of line 4 and the position of its first attacked image."""
+        if self.adversary is None:
+            return images, 0
+        scale = tf.ones([], images.dtype)
+        if self.epsilon_warm_up:
+            scale = tf.minimum(scale, tf.cast(step, images.dtype) / self.epsilon_warm_up)
+        first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+        attacked = self.adversary.perturb(
+            self._inner_logits, images[first:], labels[first:], self._step_seed(step, _ADVERSARY), scale
+        )
+        return tf.concat([images[:first], attacked], axis=0), first
+
+    def _codes_keeping_statistics(self, images: tf.Tensor) -> tf.Tensor:
+        """Codes in training mode that leave BatchNorm's statistics, which line 6 has moved, where they are."""
+        statistics = self.encoder.non_trainable_variables
+        before = [tf.identity(variable) for variable in statistics]
+        codes = self.encoder(images, training=True)
+        for variable, value in zip(statistics, before, strict=True):
+            variable.assign(value)
+        return codes
+
+    def _step_seed(self, step: tf.Tensor, stream: int) -> tf.Tensor:
+        """Key `[2]` of one draw of one step: a function of (seed, step, replica, stream) alone."""
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        key = tf.stack([tf.constant(self.seed, tf.int64), step])
+        return tf.random.experimental.stateless_fold_in(key, replica * _STREAMS + stream, alg="philox")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            **{part: _serialize(getattr(self, part)) for part in _PARTS},
+            **{option: getattr(self, option) for option in _OPTIONS},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> ERClassifier:
+        parts = {part: _deserialize(config[part], custom_objects) for part in _PARTS}
+        return cls(**{**config, **parts})
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = {name: value for name, value in super().get_compile_config().items() if "loss" not in name}
+        return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**_deserialize(config))
+
+    def save_own_variables(self, store: Any) -> None:
+        # Keras leaves the states of layers' seed generators (Dropout, noise) out of its files: a model that
+        # went on without them would draw other numbers than one that was never saved.
+        super().save_own_variables(store)
+        for number, variable in enumerate(self._seed_states):
+            store[f"seed_state_{number}"] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        for number, variable in enumerate(self._seed_states):
+            if f"seed_state_{number}" in store:
+                variable.assign(store[f"seed_state_{number}"])
+
+    @property
+    def _seed_states(self) -> list[keras.Variable]:
+        weights = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in weights]
+
+
+def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not images.dtype.is_floating:
+        raise InputError(
+            f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1]."
+        )
+    if labels is None or (labels.shape.rank or 1) > 1 and labels.shape[-1] != 1:
+        shape = None if labels is None else labels.shape
+        raise InputError(
+            f"the labels have shape {shape}: give one integer for each image, not one-hot vectors."
+        )
+    labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
+    return images, labels, None if sample_weight is None else tf.cast(sample_weight, images.dtype)
+
+
+def _check_networks(encoder: keras.Model, classifier: keras.Model) -> None:
+    for name, network in (("encoder", encoder), ("classifier", classifier)):
+        if not network.built:
+            raise InputError(f"the {name} is not built: give it an Input, or call it once on a batch.")
+    last = classifier.layers[-1] if classifier.layers else None
+    if isinstance(last, keras.layers.Softmax) or (
+        getattr(last, "activation", None) is keras.activations.softmax
+    ):
+        raise InputError("the classifier ends in a softmax: let it end in logits, which the losses take.")

@@ -1,0 +1,74 @@
+"""Encoders, classifiers and critics for each kind of image.
+
+A network is chosen by name; `default_network` names the one for a shape of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from erkeras.errors import InputError
+from erkeras.models.networks.colour import build_colour_classifier, build_colour_encoder
+from erkeras.models.networks.critics import build_critic
+from erkeras.models.networks.digits import build_digits_classifier, build_digits_encoder
+from erkeras.models.networks.mnist import (
+    build_mnist_classifier,
+    build_mnist_encoder,
+    build_mnist_large_classifier,
+    build_mnist_large_encoder,
+)
+
+Builder = Callable[..., keras.Model]
+
+#: name -> (encoder of (image_shape, code_size), classifier of (code_size, classes))
+NETWORKS: dict[str, tuple[Builder, Builder]] = {
+    "digits": (build_digits_encoder, build_digits_classifier),
+    "mnist": (build_mnist_encoder, build_mnist_classifier),
+    "mnist-large": (build_mnist_large_encoder, build_mnist_large_classifier),
+    "colour": (build_colour_encoder, build_colour_classifier),
+}
+
+
+def build_networks(
+    name: str, image_shape: Sequence[int], code_size: int, classes: int
+) -> tuple[keras.Model, keras.Model]:
+    """Encoder and classifier of a name in `NETWORKS`.
+
+    Args:
+        image_shape: (height, width, channels).
+        code_size: k of the paper.
+        classes: number of classes.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"there is no network {name!r}: give one of {', '.join(NETWORKS)}.")
+    encoder, classifier = NETWORKS[name]
+    return encoder(image_shape, code_size), classifier(code_size, classes)
+
+
+def default_network(image_shape: Sequence[int]) -> str:
+    """The network that suits images of a shape (height, width, channels) on a CPU."""
+    height, width, channels = image_shape
+    if max(height, width) <= 16:
+        return "digits"
+    return "mnist" if channels == 1 else "colour"
+
+
+__all__ = [
+    "NETWORKS",
+    "build_colour_classifier",
+    "build_colour_encoder",
+    "build_critic",
+    "build_digits_classifier",
+    "build_digits_encoder",
+    "build_mnist_classifier",
+    "build_mnist_encoder",
+    "build_mnist_large_classifier",
+    "build_mnist_large_encoder",
+    "build_networks",
+    "default_network",
+]

@@ -1,0 +1,43 @@
+"""The adversary's passes in bfloat16, on the variables of a float32 model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from erkeras.errors import InputError
+
+
+def in_bfloat16(*networks: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Images -> output of the networks in a row, in inference mode, computed in bfloat16, returned in their dtype.
+
+    The networks' own float32 variables are read at each call, so what it computes follows training.
+
+    Raises:
+        InputError: for a network that is not Sequential or Functional, which cannot be built again in bfloat16.
+    """
+    twins = [(network, _twin(network)) for network in networks]
+
+    def run(images: tf.Tensor) -> tf.Tensor:
+        outputs = images
+        for network, twin in twins:
+            outputs, _ = twin.stateless_call(
+                network.trainable_variables, network.non_trainable_variables, outputs, training=False
+            )
+        return tf.cast(outputs, images.dtype)
+
+    return run
+
+
+def _twin(network: keras.Model) -> keras.Model:
+    if not isinstance(network, (keras.Sequential, keras.Function)):  # the public base of Functional
+        raise InputError(
+            f"inner_bfloat16 was asked for a {type(network).__name__}: give Sequential or Functional networks."
+        )
+
+    def rebuild(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
+
+    return keras.models.clone_model(network, clone_function=rebuild)

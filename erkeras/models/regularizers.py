@@ -1,0 +1,147 @@
+"""What pushes the codes towards the prior: the divergence D(Q_Z, P_Z) of equation 1.
+
+A regularizer is a Keras layer, so that its variables are saved with the model. A new one overrides `loss`, and
+`update` where it trains variables of its own; `train_step` stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from erkeras.errors import InputError
+from erkeras.models.networks.critics import build_critic
+
+COUPLINGS = ("separate", "joint")
+
+
+class Regularizer(keras.layers.Layer):
+    """Base of all regularizers.
+
+    Args:
+        coefficient: lambda of equation 1, 0 or more.
+        coupling: "separate" makes the encoder's step on `loss` an update of its own (Algorithm 1, line 9), with
+            an optimizer of its own; an adaptive one forgets lambda's size there, so the step is weighed by that
+            optimizer's learning rate. "joint" adds `loss` to line 8's objective, where lambda keeps its meaning.
+
+    Raises:
+        InputError: for a negative coefficient or an unknown coupling.
+    """
+
+    #: What `update` estimates, as training logs it.
+    estimate_name: ClassVar[str] = "divergence"
+
+    def __init__(self, coefficient: float, coupling: str = "separate", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not coefficient >= 0:
+            raise InputError(f"the regularizer's coefficient (lambda) is {coefficient}: give 0 or more.")
+        if coupling not in COUPLINGS:
+            raise InputError(f"the coupling is {coupling!r}: give one of {', '.join(COUPLINGS)}.")
+        self.coefficient = coefficient
+        self.coupling = coupling
+
+    @property
+    def joins_line_8(self) -> bool:
+        return self.coupling == "joint" and self.coefficient > 0
+
+    @property
+    def has_line_9(self) -> bool:
+        return self.coupling == "separate" and self.coefficient > 0
+
+    def build_for(self, code_size: int) -> None:
+        """Makes the regularizer's variables for codes `[n, code_size]`; called once by `ERClassifier`."""
+        self.built = True
+
+    def update(
+        self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer
+    ) -> tf.Tensor:
+        """Trains the regularizer's own variables on codes and prior samples, both `[n, code_size]`.
+
+        Returns:
+            Scalar estimate of the divergence, before the update.
+        """
+        raise NotImplementedError
+
+    def loss(self, codes: tf.Tensor) -> tf.Tensor:
+        """Scalar that the encoder descends, lambda included."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "coefficient": self.coefficient, "coupling": self.coupling}
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class WassersteinCritic(Regularizer):
+    """The paper's regularizer: a critic D whose clipped weights estimate the 1-Wasserstein distance (WGAN).
+
+    Args:
+        coefficient: lambda, 0 or more.
+        critic: codes `[n, code_size]` -> scores `[n, 1]`, built. None for the authors' critic (four hidden
+            layers of 512 units, linear output) for the code size of the classifier.
+        clip: every critic weight stays within [-clip, clip].
+        coupling: "separate" (Algorithm 1) or "joint".
+
+    Raises:
+        InputError: for a negative coefficient, a clip that is not positive, an unknown coupling.
+    """
+
+    estimate_name = "wasserstein"
+
+    def __init__(
+        self,
+        coefficient: float = 0.1,
+        critic: keras.Model | None = None,
+        clip: float = 0.01,
+        coupling: str = "separate",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(coefficient, coupling, **kwargs)
+        if not clip > 0:
+            raise InputError(f"the critic's clip is {clip}: give a number above 0.")
+        self.clip = clip
+        self.critic = critic
+
+    def build_for(self, code_size: int) -> None:
+        if self.critic is None:
+            self.critic = build_critic(code_size)
+        self._clip_weights()
+        self.built = True
+
+    def update(
+        self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer
+    ) -> tf.Tensor:
+        critic = self.critic
+        with tf.GradientTape() as tape:
+            distance = tf.reduce_mean(critic(prior_samples, training=True)) - tf.reduce_mean(
+                critic(codes, training=True)
+            )
+            descent = -self.coefficient * distance / _replicas()
+        variables = critic.trainable_variables
+        optimizer.apply(tape.gradient(descent, variables), variables)
+        self._clip_weights()
+        return distance
+
+    def loss(self, codes: tf.Tensor) -> tf.Tensor:
+        return -self.coefficient * tf.reduce_mean(self.critic(codes, training=True))
+
+    def _clip_weights(self) -> None:
+        for variable in self.critic.trainable_variables:
+            variable.assign(tf.clip_by_value(variable, -self.clip, self.clip))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "critic": keras.saving.serialize_keras_object(self.critic),
+            "clip": self.clip,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WassersteinCritic:
+        return cls(**{**config, "critic": keras.saving.deserialize_keras_object(config["critic"])})
+
+
+def _replicas() -> int:
+    # Keras optimizers sum gradients over replicas, so that an own mean has to be divided by their number.
+    return tf.distribute.get_strategy().num_replicas_in_sync

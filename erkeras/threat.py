@@ -1,0 +1,147 @@
+"""What an attacker may do to an image: the norm, the size of the perturbation, the bounds of a pixel.
+
+TensorFlow is imported inside the methods, so that a threat model can be checked before its six seconds are paid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from erkeras.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+NORMS = ("l_inf", "l2")
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Perturbations of an image with `norm(perturbation) <= epsilon` that leave every pixel within its bounds.
+
+    Args:
+        norm: "l_inf" or "l2" (the Euclidean length over height x width x channels).
+        epsilon: radius of the ball, in units of a pixel (`l_inf`) or of the image's Euclidean length (`l2`).
+        lower, upper: bounds of a pixel; images outside a network are in [0, 1].
+
+    Raises:
+        InputError: for an unknown norm, bounds in the wrong order, or an epsilon that is negative, not finite,
+            or (`l_inf`) larger than the range of a pixel.
+    """
+
+    norm: str = "l_inf"
+    epsilon: float = 0.3
+    lower: float = 0.0
+    upper: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InputError(f"the norm is {self.norm!r}: give one of {', '.join(NORMS)}.")
+        if not self.lower < self.upper:
+            raise InputError(f"the pixel bounds are [{self.lower}, {self.upper}]: give the lower one first.")
+        if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
+            raise InputError(f"epsilon is {self.epsilon}: give a number of 0 or more.")
+        if self.norm == "l_inf" and self.epsilon > self.upper - self.lower:
+            raise InputError(
+                f"epsilon is {self.epsilon}, more than the range of a pixel: "
+                f"give at most {self.upper - self.lower:g} for the norm l_inf."
+            )
+
+    @classmethod
+    def root_mean_square(cls, epsilon: float, image_shape: Sequence[int]) -> ThreatModel:
+        """The l2 ball whose radius is given as the paper gives it (its "Notations"): as a root mean square.
+
+        Args:
+            epsilon: `||perturbation||_2 / sqrt(height x width x channels)`.
+            image_shape: (height, width, channels).
+        """
+        return cls("l2", epsilon * math.sqrt(math.prod(image_shape)))
+
+    def project(self, images: Any, origins: Any, scale: Any = 1.0) -> tf.Tensor:
+        """The nearest images inside the ball around `origins` and inside the pixel bounds.
+
+        For l2 that is the ball first and the bounds after: still inside both, since `origins` are within bounds.
+
+        Args:
+            images, origins: float `[n, height, width, channels]`.
+            scale: scalar; the ball's radius is `scale * epsilon`.
+        """
+        import tensorflow as tf
+
+        radius = tf.cast(scale, images.dtype) * self.epsilon
+        if self.norm == "l_inf":
+            images = tf.clip_by_value(images, origins - radius, origins + radius)
+        else:
+            perturbations = images - origins
+            length = _length(perturbations)
+            images = origins + perturbations * tf.minimum(1.0, radius / tf.maximum(length, 1e-12))
+        return tf.clip_by_value(images, self.lower, self.upper)
+
+    def random_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
+        """Uniformly random images of the ball around `origins`, clipped to the pixel bounds.
+
+        Args:
+            origins: float `[n, height, width, channels]`.
+            seeds: integers `[2]`, one draw for the whole batch, or `[n, 2]`, one for each image, which then gets
+                the same start whatever its neighbours are.
+            scale: scalar; the ball's radius is `scale * epsilon`.
+        """
+        import tensorflow as tf
+
+        radius = tf.cast(scale, origins.dtype) * self.epsilon
+        if self.norm == "l_inf":
+            noise = _draw(tf.random.stateless_uniform, tf.shape(origins), seeds, 0, origins.dtype)
+            start = origins + radius * (2 * noise - 1)
+        else:
+            directions = _draw(tf.random.stateless_normal, tf.shape(origins), seeds, 0, origins.dtype)
+            column = tf.concat([tf.shape(origins)[:1], tf.ones([tf.rank(origins) - 1], tf.int32)], 0)
+            # The radius of a uniform point of a d-ball is distributed as U^(1/d).
+            portions = _draw(tf.random.stateless_uniform, column, seeds, 1, origins.dtype)
+            dimensions = tf.cast(tf.reduce_prod(tf.shape(origins)[1:]), origins.dtype)
+            start = origins + radius * portions ** (1 / dimensions) * directions / _length(directions)
+        return self.project(start, origins, scale)
+
+    def distance(self, images: Any, origins: Any) -> tf.Tensor:
+        """Norm of each perturbation, `[n]`."""
+        import tensorflow as tf
+
+        perturbations = tf.convert_to_tensor(images) - origins
+        if self.norm == "l_inf":
+            return tf.reduce_max(tf.abs(perturbations), axis=_pixel_axes(perturbations))
+        return tf.reshape(_length(perturbations), [-1])
+
+
+def root_mean_square_distance(images: Any, origins: Any) -> tf.Tensor:
+    """The paper's l2 distance, `||images - origins||_2 / sqrt(height x width x channels)`, `[n]`."""
+    import tensorflow as tf
+
+    perturbations = tf.convert_to_tensor(images) - origins
+    return tf.sqrt(tf.reduce_mean(tf.square(perturbations), axis=_pixel_axes(perturbations)))
+
+
+def _pixel_axes(images: Any) -> list[int]:
+    return list(range(1, images.shape.rank))
+
+
+def _length(perturbations: Any) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.sqrt(tf.reduce_sum(tf.square(perturbations), axis=_pixel_axes(perturbations), keepdims=True))
+
+
+def _draw(distribution: Any, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
+    """One stateless draw for the batch (`seeds` `[2]`) or one for each row (`[n, 2]`); the same on every device."""
+    import tensorflow as tf
+
+    seeds = tf.convert_to_tensor(seeds)
+
+    def draw(seed: Any, size: Any) -> tf.Tensor:
+        key = tf.random.experimental.stateless_fold_in(seed, stream, alg="philox")
+        return distribution(size, key, dtype=dtype, alg="philox")
+
+    if seeds.shape.rank == 1:
+        return draw(seeds, shape)
+    return tf.map_fn(lambda seed: draw(seed, shape[1:]), seeds, fn_output_signature=dtype)
