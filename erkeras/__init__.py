@@ -19,14 +19,12 @@ _HOMES = {
     "load_dataset": "erkeras.data",
     "export_saved_model": "erkeras.serving",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'erkeras' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}"
-        )
+        raise AttributeError(f"module 'erkeras' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
     return getattr(import_module(_HOMES[name]), name)
 
 

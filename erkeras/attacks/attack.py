@@ -136,14 +136,10 @@ class Attack:
             standing = np.flatnonzero(~success)
             report(len(images) - len(standing))
             for rows, count in padded_batches(standing, batch_size):
-                seeds = np.stack(
-                    [np.full(batch_size, seed + (number << 32), np.int64), indices[rows]], axis=1
-                )
+                seeds = np.stack([np.full(batch_size, seed + (number << 32), np.int64), indices[rows]], axis=1)
                 found, labelled, loss = (
                     output.numpy()[:count]
-                    for output in run(
-                        tf.constant(images[rows]), tf.constant(labels[rows]), tf.constant(seeds)
-                    )
+                    for output in run(tf.constant(images[rows]), tf.constant(labels[rows]), tf.constant(seeds))
                 )
                 rows = rows[:count]
                 queries[rows] += self.forward_passes + 1
@@ -155,9 +151,7 @@ class Attack:
                 report(count)
 
         distance = _in_batches(self.threat.distance, adversarial, images)
-        return Attacked(
-            adversarial, success, predictions, clean_predictions, distance, queries, victim.outputs
-        )
+        return Attacked(adversarial, success, predictions, clean_predictions, distance, queries, victim.outputs)
 
     def _attempt(self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> Any:
         adversarial = self.perturb(logits, images, labels, seeds)
@@ -180,9 +174,7 @@ class Attack:
             )
         lower, upper = self.threat.lower, self.threat.upper
         if not np.all((images >= lower) & (images <= upper)):  # false for NaN too
-            raise InputError(
-                f"some pixels are outside [{lower:g}, {upper:g}] or not numbers: scale the images."
-            )
+            raise InputError(f"some pixels are outside [{lower:g}, {upper:g}] or not numbers: scale the images.")
         return images, labels, indices.astype(np.int64)
 
     def get_config(self) -> dict[str, Any]:

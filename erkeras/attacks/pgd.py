@@ -39,9 +39,7 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         for field in ("steps", "restarts"):
             if getattr(self, field) < 1:
-                raise InputError(
-                    f"PGD's {field} is {getattr(self, field)}: give a whole number of 1 or more."
-                )
+                raise InputError(f"PGD's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
         if self.step_size is not None and not self.step_size >= 0:
             raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
 

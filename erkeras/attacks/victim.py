@@ -125,9 +125,7 @@ def _from_signatures(signatures: Any) -> Callable[[tf.Tensor], tf.Tensor]:
     signature = signatures[name]
     inputs = list(signature.structured_input_signature[1])
     outputs = [
-        key
-        for key, spec in signature.structured_outputs.items()
-        if spec.dtype.is_floating and spec.shape.rank == 2
+        key for key, spec in signature.structured_outputs.items() if spec.dtype.is_floating and spec.shape.rank == 2
     ]
     output = next((key for key in ("logits", "probabilities") if key in outputs), None)
     if output is None and len(outputs) == 1:
@@ -148,9 +146,7 @@ def _before_softmax(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor] | No
     last = model.layers[-1]
     if model.outputs[0] is not last.output:
         return None
-    softmax = isinstance(last, keras.layers.Softmax) or (
-        getattr(last, "activation", None) is keras.activations.softmax
-    )
+    softmax = isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax)
     if not softmax:
         return None
     body = keras.Model(model.inputs, last.input)

@@ -84,9 +84,7 @@ def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
         raise InputError(f"{source} has images of type {images.dtype}: give numbers.")
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise InputError(
-            f"{source} has pixels that are not finite numbers: give values in [0, 1] or [0, 255]."
-        )
+        raise InputError(f"{source} has pixels that are not finite numbers: give values in [0, 1] or [0, 255].")
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 255:
         raise InputError(f"{source} has pixels from {low:g} to {high:g}: give values in [0, 1] or [0, 255].")

@@ -13,9 +13,7 @@ from erkeras.data.dataset import Dataset, carve, whole
 from erkeras.data.images import SUFFIXES, list_images, read_images, to_unit_range
 from erkeras.errors import InputError
 
-DATASET_HELP = (
-    "digits, mnist, cifar10, folder:PATH (one subfolder of images a class) or npz:PATH (images, labels)"
-)
+DATASET_HELP = "digits, mnist, cifar10, folder:PATH (one subfolder of images a class) or npz:PATH (images, labels)"
 
 #: Sets of tensorflow-datasets, with the portion of their training images that validates.
 _TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10}

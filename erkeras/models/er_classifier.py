@@ -74,9 +74,7 @@ class ERClassifier(keras.Model):
         super().__init__(**kwargs)
         _check_networks(encoder, classifier)
         if not 0 <= clean_fraction < 1:
-            raise InputError(
-                f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1."
-            )
+            raise InputError(f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1.")
         if epsilon_warm_up < 0:
             raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
         self.encoder = encoder
@@ -197,9 +195,7 @@ class ERClassifier(keras.Model):
         if self.adversary is not None:
             seeds = tf.tile(tf.constant([[self.seed, 0]], tf.int64), [tf.shape(images)[0], 1])
             adversarial = self.adversary.perturb(self._inner_logits, images, labels, seeds)
-            self._adversarial_accuracy.update_state(
-                labels, self._inference_logits(adversarial), sample_weight
-            )
+            self._adversarial_accuracy.update_state(labels, self._inference_logits(adversarial), sample_weight)
         results = self.compute_metrics(images, labels, logits, sample_weight)
         if self.regularizer is not None:  # an estimate of training alone
             del results[self._divergence.name]
@@ -280,14 +276,10 @@ class ERClassifier(keras.Model):
 def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if not images.dtype.is_floating:
-        raise InputError(
-            f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1]."
-        )
-    if labels is None or (labels.shape.rank or 1) > 1 and labels.shape[-1] != 1:
+        raise InputError(f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1].")
+    if labels is None or ((labels.shape.rank or 1) > 1 and labels.shape[-1] != 1):
         shape = None if labels is None else labels.shape
-        raise InputError(
-            f"the labels have shape {shape}: give one integer for each image, not one-hot vectors."
-        )
+        raise InputError(f"the labels have shape {shape}: give one integer for each image, not one-hot vectors.")
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
     return images, labels, None if sample_weight is None else tf.cast(sample_weight, images.dtype)
 
@@ -297,7 +289,5 @@ def _check_networks(encoder: keras.Model, classifier: keras.Model) -> None:
         if not network.built:
             raise InputError(f"the {name} is not built: give it an Input, or call it once on a batch.")
     last = classifier.layers[-1] if classifier.layers else None
-    if isinstance(last, keras.layers.Softmax) or (
-        getattr(last, "activation", None) is keras.activations.softmax
-    ):
+    if isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax):
         raise InputError("the classifier ends in a softmax: let it end in logits, which the losses take.")

@@ -54,9 +54,7 @@ class Regularizer(keras.layers.Layer):
         """Makes the regularizer's variables for codes `[n, code_size]`; called once by `ERClassifier`."""
         self.built = True
 
-    def update(
-        self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer
-    ) -> tf.Tensor:
+    def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
         """Trains the regularizer's own variables on codes and prior samples, both `[n, code_size]`.
 
         Returns:
@@ -109,9 +107,7 @@ class WassersteinCritic(Regularizer):
         self._clip_weights()
         self.built = True
 
-    def update(
-        self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer
-    ) -> tf.Tensor:
+    def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
         critic = self.critic
         with tf.GradientTape() as tape:
             distance = tf.reduce_mean(critic(prior_samples, training=True)) - tf.reduce_mean(
