@@ -3,8 +3,7 @@
 The names below load on first use, so `import erkeras` costs milliseconds and no TensorFlow.
 """
 
-from importlib import import_module
-from typing import Any
+from erkeras.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -17,15 +16,10 @@ _HOMES = {
     "ERDetector": "erkeras.detection",
     "evaluate_robustness": "erkeras.evaluation",
     "load_dataset": "erkeras.data",
-    "export_saved_model": "erkeras.serving",
+    "export_saved_model": "erkeras.serving.export",
 }
 __all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'erkeras' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ and for the sets of tensorflow-datasets.
 """
 
 from erkeras.data.dataset import Dataset, Split
-from erkeras.data.images import decode_image, list_images, read_images, to_unit_range
+from erkeras.data.images import read_arrays, read_labelled_paths
 from erkeras.data.load import DATASET_HELP, check_dataset, load_dataset
 from erkeras.data.pipeline import training_batches
 
@@ -14,10 +14,8 @@ __all__ = [
     "Dataset",
     "Split",
     "check_dataset",
-    "decode_image",
-    "list_images",
     "load_dataset",
-    "read_images",
-    "to_unit_range",
+    "read_arrays",
+    "read_labelled_paths",
     "training_batches",
 ]

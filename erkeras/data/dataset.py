@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from erkeras.data.images import as_images
 from erkeras.errors import InputError
 
 #: Seed of every carved split. Fixed, so that "the validation images" means the same ones everywhere.
@@ -72,11 +73,6 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(self.class_names)
-
-
-def as_images(pixels: np.ndarray) -> np.ndarray:
-    """uint8 0..255 or float32 in [0, 1] -> float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
 
 
 def whole(pixels: np.ndarray, labels: np.ndarray) -> Split:

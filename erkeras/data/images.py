@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +92,70 @@ def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
     if low < 0 or high > 255:
         raise InputError(f"{source} has pixels from {low:g} to {high:g}: give values in [0, 1] or [0, 255].")
     return images if high <= 1 else images / np.float32(255)
+
+
+def read_labelled_paths(paths: Sequence[Path], image_shape: Sequence[int]) -> tuple[list[str], np.ndarray]:
+    """Image files, folders of them, and .npz files with an array `images` -> names and float32 images in [0, 1].
+
+    Args:
+        paths: one or more.
+        image_shape: the (height, width, channels) that every image must have; colours are converted.
+
+    Raises:
+        InputError: where a path is missing, holds no image, or one of another size.
+    """
+    names: list[str] = []
+    images: list[np.ndarray] = []
+    for path in paths:
+        if path.suffix == ".npz":
+            pixels = as_images(to_unit_range(read_arrays(path, ("images",))["images"], str(path)))
+            found = [(f"{path}[{row}]", image) for row, image in enumerate(pixels)]
+        else:
+            files = list_images(path) if path.is_dir() else [path]
+            if not files:
+                raise InputError(f"{path} has no images: give a folder with files of type {', '.join(SUFFIXES)}.")
+            found = [(str(file), as_images(decode_image(file, image_shape[2]))) for file in files]
+        for name, image in found:
+            if image.shape != tuple(image_shape):
+                raise InputError(
+                    f"{name} is {_size(image.shape)} and the model takes {_size(image_shape)}: resize the image."
+                )
+            names.append(name)
+            images.append(image)
+    return names, np.stack(images)
+
+
+def as_images(pixels: np.ndarray) -> np.ndarray:
+    """uint8 0..255 or float32 in [0, 1] -> float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Named arrays of an .npz file, never a pickle.
+
+    Raises:
+        InputError: where the file is missing, not an .npz, or lacks one of the arrays.
+    """
+    form = ", ".join(f"{name}=..." for name in names)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in names if name not in archive]
+            if missing:
+                raise InputError(
+                    f"{path} has the arrays {', '.join(archive.files) or 'none'}: "
+                    f"give an .npz file with the arrays {', '.join(names)}."
+                )
+            return {name: archive[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: give the path of an .npz file.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays: write it with numpy.savez(path, {form})."
+        ) from error
+
+
+def _size(shape: Sequence[int]) -> str:
+    height, width, channels = shape
+    return f"{width} x {height} pixels of {channels} channel{'s' if channels > 1 else ''}"

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from erkeras.data.dataset import Dataset, carve, whole
-from erkeras.data.images import SUFFIXES, list_images, read_images, to_unit_range
+from erkeras.data.images import SUFFIXES, decode_image, list_images, read_arrays, read_images, to_unit_range
 from erkeras.errors import InputError
 
 DATASET_HELP = "digits, mnist, cifar10, folder:PATH (one subfolder of images a class) or npz:PATH (images, labels)"
 
 #: Sets of tensorflow-datasets, with the portion of their training images that validates.
 _TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10}
+_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
-def check_dataset(name: str) -> None:
+def check_dataset(name: str) -> tuple[int, ...]:
     """Finds, without TensorFlow, what is wrong with the name of a data set.
+
+    Returns:
+        (height, width, channels) of its images.
 
     Raises:
         InputError: where there is no such set, or its folder or file is not as it must be.
     """
     kind, _, place = name.partition(":")
-    if name == "digits":
-        return
-    if name in _TENSORFLOW_DATASETS:
-        return
+    if name in _SHAPES:
+        return _SHAPES[name]
     if kind == "folder" and place:
-        _class_folders(Path(place))
-    elif kind == "npz" and place:
-        _read_npz(Path(place))
-    else:
-        raise InputError(f"there is no data set {name!r}: give {DATASET_HELP}.")
+        return decode_image(list_images(_class_folders(Path(place))[0])[0]).shape
+    if kind == "npz" and place:
+        return _read_npz(Path(place))[0].shape[1:]
+    raise InputError(f"there is no data set {name!r}: give {DATASET_HELP}.")
 
 
 def load_dataset(name: str) -> Dataset:
@@ -141,28 +141,3 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             "give one whole number of 0 or more for each image."
         )
     return pixels, labels.astype(np.int32)
-
-
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Named arrays of an .npz file, never a pickle.
-
-    Raises:
-        InputError: where the file is missing, not an .npz, or lacks one of the arrays.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise InputError(
-                    f"{path} has the arrays {', '.join(archive.files) or 'none'}: "
-                    f"give an .npz file with the arrays {' and '.join(names)}."
-                )
-            return {name: archive[name] for name in names}
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: give the path of an .npz file.") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not an .npz file of plain arrays: write it with numpy.savez(path, {', '.join(f'{n}=...' for n in names)})."
-        ) from error

@@ -11,7 +11,8 @@ from erkeras.models.regularizers import Regularizer, WassersteinCritic
 
 if keras.backend.backend() != "tensorflow":
     raise InputError(
-        f"Keras runs on the backend {keras.backend.backend()!r} and erkeras needs tensorflow: set KERAS_BACKEND=tensorflow."
+        f"Keras runs on the backend {keras.backend.backend()!r} and erkeras needs tensorflow: "
+        "set KERAS_BACKEND=tensorflow."
     )
 
 __all__ = ["Checkpoint", "CrossEntropy", "ERClassifier", "Regularizer", "StandardNormal", "WassersteinCritic"]

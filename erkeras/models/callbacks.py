@@ -16,11 +16,14 @@ class Checkpoint(keras.callbacks.Callback):
     The new checkpoint is written beside the old one and takes its name in one rename, so that whenever the
     process dies, one whole checkpoint is there. Training goes on from it with
 
-        epoch, history = checkpoint.restore(model)
+        epoch = checkpoint.restore(model)
         model.fit(..., initial_epoch=epoch, callbacks=[checkpoint])
 
     Args:
         folder: where the checkpoint lives; made if missing.
+
+    Attributes:
+        history: the logs of every epoch so far, those before a restore included.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -28,18 +31,18 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.history: list[dict[str, float]] = []
 
-    def restore(self, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
-        """Loads the newest checkpoint into a built and compiled model.
+    def restore(self, model: keras.Model) -> int:
+        """Loads the newest checkpoint, where there is one, into a built and compiled model.
 
         Returns:
-            How many epochs are done and the logs of each; (0, []) where there is no checkpoint.
+            How many epochs are done.
         """
         newest = self._newest()
         if newest is None:
-            return 0, []
+            return 0
         self.history = json.loads((newest / "history.json").read_text())
         model.load_weights(newest / "state.weights.h5")
-        return len(self.history), self.history
+        return len(self.history)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.history = [*self.history, {name: float(value) for name, value in (logs or {}).items()}]

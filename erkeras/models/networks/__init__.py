@@ -1,6 +1,6 @@
 """Encoders, classifiers and critics for each kind of image.
 
-A network is chosen by name; `default_network` names the one for a shape of images.
+A network is chosen by its name in `NETWORKS`, as recipes do.
 """
 
 from __future__ import annotations
@@ -50,14 +50,6 @@ def build_networks(
     return encoder(image_shape, code_size), classifier(code_size, classes)
 
 
-def default_network(image_shape: Sequence[int]) -> str:
-    """The network that suits images of a shape (height, width, channels) on a CPU."""
-    height, width, channels = image_shape
-    if max(height, width) <= 16:
-        return "digits"
-    return "mnist" if channels == 1 else "colour"
-
-
 __all__ = [
     "NETWORKS",
     "build_colour_classifier",
@@ -70,5 +62,4 @@ __all__ = [
     "build_mnist_large_classifier",
     "build_mnist_large_encoder",
     "build_networks",
-    "default_network",
 ]

@@ -1,0 +1,93 @@
+"""What long work looks like: a status line while TensorFlow loads, bars, tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+output = Console(highlight=False, soft_wrap=True)
+messages = Console(stderr=True, highlight=False)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow, which takes seconds, under a status line and without its log noise."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with messages.status("Loading TensorFlow"), _without_native_noise():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        # The first look at the devices is what reports missing GPU drivers.
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _without_native_noise() -> Iterator[None]:
+    """Keeps what C++ libraries print on standard error while they load; shows it where loading fails."""
+    import tempfile
+
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as noise:
+        # The status line goes on: rich writes to a file object of its own.
+        messages.file = os.fdopen(os.dup(kept), "w")
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(kept, noise.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            messages.file = sys.stderr
+
+
+class Progress:
+    """One bar a stage, with an estimate of the time left and the latest figure."""
+
+    def __init__(self) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=messages,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        self._task = self._bars.add_task(name, total=total, note="")
+
+    def advance(self, units: int, note: str = "") -> None:
+        self._bars.update(self._task, advance=units, **({"note": note} if note else {}))
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on standard output; numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    output.print(table)

@@ -1,0 +1,51 @@
+"""The group of commands, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from erkeras import __version__
+from erkeras.errors import InputError
+
+from .attack import attack
+from .detect import detect
+from .train import train
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Commands(click.Group):
+    """Says what is wrong in one sentence and exits with code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except InputError as error:
+            self._fail(str(error))
+        except click.UsageError as error:
+            help_command = error.ctx.command_path if error.ctx else "erkeras"
+            self._fail(f"{error.format_message().rstrip('.')}; {help_command} --help lists what is allowed.")
+        except click.ClickException as error:
+            self._fail(error.format_message())
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted. A training goes on where it was with the same command and --resume.", err=True)
+            sys.exit(INTERRUPTED)
+
+    @staticmethod
+    def _fail(sentence: str) -> None:
+        click.echo(f"Error: {sentence}", err=True)
+        sys.exit(BAD_INPUT)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="erkeras")
+def erkeras() -> None:
+    """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported."""
+
+
+for command in (train, attack, detect):
+    erkeras.add_command(command)

@@ -1,0 +1,100 @@
+"""One Gaussian kernel density for each class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from erkeras.errors import InputError
+
+#: Candidates for the bandwidth, as portions of the median distance within a class.
+_PORTIONS = np.geomspace(0.02, 1.0, 24)
+#: Points of each class whose held-out likelihood is looked at.
+_HELD_OUT = 500
+
+
+class ClassDensities:
+    """Gaussian kernel densities p(feature | class), in float64: float32 loses the digits that tell scores apart.
+
+        log p(x | c) = logsumexp_i(-||x - x_i||^2 / (2 h^2)) - log n_c - d log(h sqrt(2 pi))
+
+    Args:
+        centres: float32 `[m, size]`, the points of all classes, one class after the other.
+        counts: int `[classes]`, how many points each class has.
+        bandwidth: h, in units of the features.
+    """
+
+    def __init__(self, centres: np.ndarray, counts: Sequence[int], bandwidth: float) -> None:
+        self.centres = np.asarray(centres, np.float32)
+        self.counts = np.asarray(counts, np.int64)
+        self.bandwidth = float(bandwidth)
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, labels: np.ndarray, classes: int, bandwidth: float | None = None, seed: int = 0
+    ) -> ClassDensities:
+        """Fits one density for each class.
+
+        Args:
+            features: `[n, size]`.
+            labels: int `[n]`.
+            classes: how many classes there are; each needs two points.
+            bandwidth: None for the one of the highest leave-one-out likelihood on (up to 500 a class of) the
+                features themselves.
+            seed: of the choice of those points.
+
+        Raises:
+            InputError: where a class has fewer than two points.
+        """
+        counts = np.bincount(labels, minlength=classes)
+        if counts.min() < 2:
+            raise InputError(
+                f"class {counts.argmin()} has {counts.min()} images to fit a density on: give at least two."
+            )
+        centres = np.asarray(features, np.float32)[np.argsort(labels, kind="stable")]
+        if bandwidth is None:
+            bandwidth = _best_bandwidth(np.split(centres.astype(np.float64), np.cumsum(counts)[:-1]), seed)
+        return cls(centres, counts, bandwidth)
+
+    def log_density(self, features: tf.Tensor) -> tf.Tensor:
+        """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports."""
+        features = tf.cast(features, tf.float64)
+        columns = []
+        for points in np.split(self.centres, np.cumsum(self.counts)[:-1]):
+            exponents = -_squared_distances(features, tf.cast(points, tf.float64)) / (2 * self.bandwidth**2)
+            columns.append(tf.reduce_logsumexp(exponents, axis=1) - math.log(len(points)))
+        size = self.centres.shape[1]
+        return tf.stack(columns, axis=1) - size * math.log(self.bandwidth * math.sqrt(2 * math.pi))
+
+
+def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
+    products = tf.matmul(points, centres, transpose_b=True)
+    squares = tf.reduce_sum(points**2, axis=1, keepdims=True) + tf.reduce_sum(centres**2, axis=1)
+    return tf.maximum(squares - 2 * products, 0.0)
+
+
+def _best_bandwidth(points_of_classes: list[np.ndarray], seed: int) -> float:
+    """The candidate of the highest leave-one-out log likelihood, one bandwidth for all classes."""
+    random = np.random.RandomState(seed)
+    distances, medians = [], []
+    for points in points_of_classes:
+        rows = random.permutation(len(points))[:_HELD_OUT]
+        squared = _squared_distances(tf.constant(points[rows]), tf.constant(points)).numpy()
+        squared[np.arange(len(rows)), rows] = np.inf  # leaves the point itself out
+        distances.append(squared)
+        medians.append(np.median(np.sqrt(squared[np.isfinite(squared)])))
+    # Points that coincide would ask for a bandwidth of zero.
+    unit = max(float(np.median(medians)), 1e-6)
+    size = points_of_classes[0].shape[1]
+
+    def likelihood(bandwidth: float) -> float:
+        held_out = [
+            np.logaddexp.reduce(-squared / (2 * bandwidth**2), axis=1) - math.log(squared.shape[1] - 1)
+            for squared in distances
+        ]
+        return float(np.concatenate(held_out).mean() - size * math.log(bandwidth))
+
+    return max((unit * portion for portion in _PORTIONS), key=likelihood)

@@ -1,0 +1,52 @@
+"""What a recipe says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how an ER-Classifier is trained, but the data and the seed.
+
+    Attributes:
+        network: name in `erkeras.models.networks.NETWORKS`.
+        code_size: k.
+        epochs, batch_size: of training.
+        epsilon: l_inf radius against which the model is judged, in [0, 1] pixels.
+        training_ratio: the adversary of training acts with training_ratio x epsilon.
+        steps: its PGD steps.
+        step_ratio: length of a step, as a portion of the adversary's epsilon.
+        epsilon_warm_up: portion of all steps over which the adversary's epsilon rises from 0.
+        clean_fraction: portion of each batch that stays clean.
+        learning_rate: of encoder and classifier (Algorithm 1, line 8).
+        one_cycle: the learning rate rises linearly over the first 30% of all steps, then falls as a cosine; else
+            it is constant.
+        coefficient: lambda; 0 for no regularizer at all.
+        coupling: "separate" or "joint"; see `Regularizer`.
+        critic_units, critic_output, clip: the critic.
+        critic_learning_rate: line 7.
+        regularizer_learning_rate: line 9, under "separate".
+        bfloat16: the adversary's passes in bfloat16.
+    """
+
+    network: str
+    code_size: int
+    epochs: int
+    batch_size: int
+    epsilon: float
+    training_ratio: float = 1.0
+    steps: int = 7
+    step_ratio: float = 2.5 / 7
+    epsilon_warm_up: float = 0.4
+    clean_fraction: float = 0.0
+    learning_rate: float = 2e-3
+    one_cycle: bool = True
+    coefficient: float = 0.1
+    coupling: str = "joint"
+    critic_units: tuple[int, ...] = (512, 512, 512, 512)
+    critic_output: str = "linear"
+    clip: float = 0.01
+    critic_learning_rate: float = 1e-3
+    regularizer_learning_rate: float = 1e-4
+    bfloat16: bool = False

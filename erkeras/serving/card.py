@@ -1,0 +1,96 @@
+"""The model card for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def render_card(card: dict[str, Any]) -> str:
+    """Markdown of a card: what the model is, how it was trained, what was measured, with which command."""
+    job, data, evaluation, detector = card["job"], card["dataset"], card["evaluation"], card["detector"]
+    recipe, pgd = job["recipe"], evaluation["pgd"]
+    height, width, channels = data["image_shape"]
+    rows = list(results_rows(card))
+    header = ["", *rows[0][1]]
+    table = "\n".join(
+        ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        + ["| " + " | ".join([name, *cells.values()]) + " |" for name, cells in rows]
+    )
+    successful = detector["successful"]
+    return f"""# {card["name"]}
+
+An ER-Classifier ("Towards Robustness of Deep Neural Networks via Regularization") with its ER-Detector, made by
+
+    {job["command"]}
+
+**Data.** {data["name"]}: {data["train"]} training, {data["validation"]} validation and {data["test"]} test images of
+{height} x {width} x {channels}; classes {", ".join(data["class_names"])}.
+
+**Training.** Network `{recipe["network"]}`, code size {recipe["code_size"]}, {recipe["epochs"]} epochs, batch
+{recipe["batch_size"]}, PGD-{recipe["steps"]} at epsilon {recipe["epsilon"] * recipe["training_ratio"]:.4g} (it is
+judged at {recipe["epsilon"]:g}), lambda {recipe["coefficient"]:g} ({recipe["coupling"]}), seed {job["seed"]}.
+All settings are in `card.json`.
+
+## Measured
+
+On {evaluation["images"]} test images (their indices are in `card.json`), l_inf, epsilon {evaluation["epsilon"]:g},
+seed {evaluation["seed"]}. PGD: {pgd["steps"]} steps of {pgd["step_size"]:.4g}, {pgd["restarts"]} restarts, the worst
+for each image. A stronger attack finds more.
+
+{table}
+
+The detector ({"ER2" if detector["features"] == "combined" else "ER1"}) was fitted on {detector["fitted_on"]} and
+calibrated on {detector["calibrated_on"]}. Positives below are attacked test images, negatives the clean ones.
+
+| positives | images | AUROC | detection rate | false positives |
+|---|---|---|---|---|
+| successful attacks | {_detection_row(successful)} |
+| all attacked images | {_detection_row(detector["all_attacked"])} |
+
+The classifier's figures again:
+
+    erkeras attack THIS_FOLDER --attack fgsm --attack pgd --steps {pgd["steps"]} --step-size {pgd["step_size"]!r} \\
+      --restarts {pgd["restarts"]} --epsilon {evaluation["epsilon"]:g} --limit {job["limit"] or data["test"]} \\
+      --seed {evaluation["seed"]}
+
+![Test images, clean and attacked, with labels and verdicts](attacked.png)
+"""
+
+
+def results_rows(card: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """Rows (model, {column: percentage}) of the table of accuracies, the baseline's last."""
+    evaluation, recipe = card["evaluation"], card["job"]["recipe"]
+    name = "ER-Classifier" if recipe["coefficient"] else "adversarial training"
+    if not recipe["training_ratio"]:
+        name = "without defence"
+    rows = [(name, evaluation)]
+    if "baseline" in evaluation:
+        rows.append(("the same network without defence", evaluation["baseline"]))
+    names = {"fgsm": "FGSM", "pgd": f"PGD-{evaluation['pgd']['steps']}"}
+    return [
+        (
+            name,
+            {
+                "clean": percent(figures["clean_accuracy"]),
+                **{names[attack]: percent(accuracy) for attack, accuracy in figures["attacks"].items()},
+                "worst of all": percent(figures["robust_accuracy"]),
+            },
+        )
+        for name, figures in rows
+    ]
+
+
+def percent(portion: float | None) -> str:
+    return "none" if portion is None else f"{100 * portion:.1f}%"
+
+
+def _detection_row(figures: dict[str, Any]) -> str:
+    auroc = "none" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+    return " | ".join(
+        [
+            str(figures["adversarial"]),
+            auroc,
+            percent(figures["detection_rate"]),
+            percent(figures["false_positive_rate"]),
+        ]
+    )

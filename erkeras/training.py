@@ -1,0 +1,369 @@
+"""From a recipe to a saved model: train, attack, fit the detector, export, write the card.
+
+The one place where data, models, attacks, detection, evaluation and serving meet; the command line and the tests
+call it, and a user's own script may.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from erkeras import __version__
+from erkeras.data import Dataset, Split, load_dataset
+from erkeras.errors import InputError
+from erkeras.recipes import Recipe
+from erkeras.serving.folder import CARD, FORMAT, digests, read_card
+
+#: Steps of the PGD that judges, each of epsilon / 30: on MNIST 40 steps of 0.01, as Madry et al.
+JUDGING_STEPS, JUDGING_STEP_RATIO = 40, 1 / 30
+#: With fewer successful attacks on validation images, the detector learns from all attacked ones.
+_FEWEST_POSITIVES = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `erkeras train` was asked for; with the same job, the same weights and figures.
+
+    Attributes:
+        dataset: as `load_dataset` takes it.
+        recipe: see `Recipe`.
+        seed: of initial weights, data order, training's and the attacks' random numbers.
+        limit: how many test images are judged, drawn by the seed; None for all.
+        restarts: of the PGD that judges.
+        baseline: also train the same network without any defence and judge it on the same images.
+        features: the detector's, "combined" (ER2) or "code" (ER1).
+        deterministic: run TensorFlow's deterministic operations, for the same bits on one machine.
+        command: the command that does this again, for the card.
+    """
+
+    dataset: str
+    recipe: Recipe
+    seed: int = 0
+    limit: int | None = 1000
+    restarts: int = 5
+    baseline: bool = False
+    features: str = "combined"
+    deterministic: bool = True
+    command: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        # Through JSON, so that what was read back compares equal.
+        return json.loads(json.dumps({**dataclasses.asdict(self), "erkeras": __version__}))
+
+
+class Progress:
+    """Hears how a job gets on. This one says nothing; the command line draws bars."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage of `total` units begins."""
+
+    def advance(self, units: int, note: str = "") -> None:
+        """Some units of the stage are done; `note` is the latest figure."""
+
+
+def training_folder(output: Path) -> Path:
+    """Where the checkpoints of an unfinished job live: beside the output, hidden."""
+    return output.parent / f".{output.name}.training"
+
+
+def check_output(output: Path, job: Job, resume: bool) -> bool:
+    """Finds, without TensorFlow, whether a job may write to a folder.
+
+    Returns:
+        True where the job is already done there.
+
+    Raises:
+        InputError: where the folder exists and `resume` is not set, or holds another job.
+    """
+    unfinished = training_folder(output) / "job.json"
+    if output.exists():
+        if not resume:
+            raise InputError(f"{output} exists: give another --output, delete it, or add --resume.")
+        _compare(output, read_card(output)["job"], job)
+        return True
+    if unfinished.exists():
+        if not resume:
+            raise InputError(
+                f"an unfinished training for {output} is in {unfinished.parent}: add --resume to go on with it, "
+                "or delete that folder."
+            )
+        _compare(output, json.loads(unfinished.read_text()), job)
+    return False
+
+
+def _compare(output: Path, before: dict[str, Any], job: Job) -> None:
+    now = job.settings()
+    flat = [{**settings, **settings.get("recipe", {}), "recipe": None} for settings in (before, now)]
+    differing = [key for key in flat[1] if key != "command" and flat[0].get(key) != flat[1][key]]
+    if differing:
+        listed = ", ".join(f"{key} {flat[0].get(key)} (now {flat[1][key]})" for key in differing)
+        raise InputError(f"{output} was started with {listed}: give the same settings, or another --output.")
+
+
+def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_per_epoch: int, seed: int) -> Any:
+    """A compiled ERClassifier with fresh weights, all as the recipe says."""
+    import keras
+
+    from erkeras.attacks import PGD
+    from erkeras.models import ERClassifier, WassersteinCritic
+    from erkeras.models.networks import build_critic, build_networks
+    from erkeras.threat import ThreatModel
+
+    keras.utils.set_random_seed(seed)
+    total_steps = recipe.epochs * steps_per_epoch
+    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    regularizer = adversary = None
+    if recipe.coefficient:
+        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
+        regularizer = WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
+    if recipe.epsilon * recipe.training_ratio:
+        threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
+        adversary = PGD(threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon)
+    model = ERClassifier(
+        encoder,
+        classifier,
+        regularizer=regularizer,
+        adversary=adversary,
+        clean_fraction=recipe.clean_fraction,
+        epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
+        inner_bfloat16=recipe.bfloat16,
+        seed=seed,
+    )
+    rate: Any = recipe.learning_rate
+    if recipe.one_cycle:
+        rising = max(1, round(0.3 * total_steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
+        )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        critic_optimizer=keras.optimizers.Adam(recipe.critic_learning_rate),
+        regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
+    )
+    return model
+
+
+def fit_model(
+    job: Job, dataset: Dataset, checkpoint: Any = None, progress: Progress | None = None, name: str = "training"
+) -> Any:
+    """Trains the model of a job, from its last checkpoint where there is one."""
+    import keras
+
+    from erkeras.data import training_batches
+
+    recipe, progress = job.recipe, progress or Progress()
+    steps = len(dataset.train) // recipe.batch_size
+    if not steps:
+        raise InputError(
+            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
+        )
+    model = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+    epoch = checkpoint.restore(model) if checkpoint else 0
+    progress.stage(name, recipe.epochs * steps)
+    progress.advance(epoch * steps)
+
+    def report(batch: int, logs: dict[str, float]) -> None:
+        accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])
+        progress.advance(1, f"loss {logs['loss']:.3f}, training accuracy {accuracy:.1%}")
+
+    validation = dataset.validation.sample(1000, seed=0)
+    model.fit(
+        training_batches(dataset.train, recipe.batch_size, job.seed, epoch),
+        steps_per_epoch=steps,
+        epochs=recipe.epochs,
+        initial_epoch=epoch,
+        validation_data=(validation.images, validation.labels),
+        validation_batch_size=250,
+        shuffle=False,  # the batches come shuffled
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report), *([checkpoint] if checkpoint else [])],
+    )
+    return model
+
+
+def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+    """Does a whole job: trains, attacks the test images, fits the detector, exports, and only then makes `output`.
+
+    Interrupted at any moment, it goes on from the last whole epoch when called again with `resume`.
+
+    Returns:
+        The card of the saved model (see `erkeras.serving.folder`).
+
+    Raises:
+        InputError: as `check_output`, and for data that cannot be loaded.
+    """
+    if check_output(output, job, resume):
+        return read_card(output)
+    import tensorflow as tf
+
+    from erkeras.models import Checkpoint
+
+    dataset = load_dataset(job.dataset)
+    if job.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+    progress = progress or Progress()
+    folder = training_folder(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "job.json", json.dumps(job.settings(), indent=1))
+    started = time.perf_counter()
+    checkpoint = Checkpoint(folder / "checkpoint")
+    model = fit_model(job, dataset, checkpoint, progress)
+    seconds = time.perf_counter() - started
+
+    test = dataset.test.sample(job.limit, job.seed)
+    robustness = _judge(model, test, job, progress, "attacking test images")
+    evaluation = {**_evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
+    if job.baseline:
+        plain = dataclasses.replace(job.recipe, training_ratio=0.0, coefficient=0.0)
+        undefended = fit_model(
+            dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training without defence"
+        )
+        evaluation["baseline"] = _judge(undefended, test, job, progress, "attacking without defence").summary()
+    detector, detection = _fit_detector(model, dataset, job, robustness, test, progress)
+
+    partial = folder / "saved_model"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    _export(partial, model, detector)
+    _draw(partial / "attacked.png", detector, test, robustness, dataset, job)
+    card = {
+        "format": FORMAT,
+        "name": output.name,
+        "job": job.settings(),
+        "versions": _versions(),
+        "dataset": {
+            "name": dataset.name,
+            "image_shape": list(dataset.image_shape),
+            "class_names": list(dataset.class_names),
+            **{split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
+        },
+        "training": {"seconds_of_last_run": round(seconds, 1), "last_epoch": checkpoint.history[-1]},
+        "evaluation": evaluation,
+        "detector": detection,
+    }
+    from erkeras.serving.card import render_card
+
+    (partial / "README.md").write_text(render_card(card))
+    card["files"] = digests(partial)
+    (partial / CARD).write_text(json.dumps(card, indent=1))
+    partial.rename(output)
+    shutil.rmtree(folder)
+    return card
+
+
+def judging_attacks(epsilon: float, restarts: int) -> list[Any]:
+    """FGSM and PGD-40 within an l_inf ball."""
+    from erkeras.attacks import FGSM, PGD
+    from erkeras.threat import ThreatModel
+
+    threat = ThreatModel("l_inf", epsilon)
+    return [FGSM(threat), PGD(threat, JUDGING_STEPS, JUDGING_STEP_RATIO * epsilon, restarts)]
+
+
+def _judge(model: Any, split: Split, job: Job, progress: Progress, name: str) -> Any:
+    from erkeras.evaluation import evaluate_robustness
+
+    attacks = judging_attacks(job.recipe.epsilon, job.restarts)
+    progress.stage(name, len(split) * sum(attack.rounds for attack in attacks))
+    return evaluate_robustness(model, split, attacks, seed=job.seed, progress=progress.advance)
+
+
+def _evaluation_settings(job: Job) -> dict[str, Any]:
+    return {
+        "split": "test",
+        "norm": "l_inf",
+        "epsilon": job.recipe.epsilon,
+        "pgd": {
+            "steps": JUDGING_STEPS,
+            "step_size": JUDGING_STEP_RATIO * job.recipe.epsilon,
+            "restarts": job.restarts,
+        },
+        "seed": job.seed,
+    }
+
+
+def _fit_detector(
+    model: Any, dataset: Dataset, job: Job, robustness: Any, test: Split, progress: Progress
+) -> tuple[Any, dict[str, Any]]:
+    from erkeras.detection import ERDetector
+
+    validation = dataset.validation.sample(job.limit, job.seed)
+    found = _judge(model, validation, dataclasses.replace(job, restarts=1), progress, "attacking validation images")
+    progress.stage("fitting the detector", 1)
+    adversarial, successful = found.adversarial()
+    enough = int(successful.sum()) >= _FEWEST_POSITIVES
+    detector = ERDetector(model, job.features).fit(dataset.train.images, dataset.train.labels, seed=job.seed)
+    detector.calibrate(validation.images, adversarial[successful] if enough else adversarial)
+    test_adversarial, test_successful = robustness.adversarial()
+    result = {
+        "features": job.features,
+        "fitted_on": "clean training images",
+        "calibrated_on": f"validation images, clean and {'successfully attacked' if enough else 'attacked'} by PGD",
+        "stated_false_positive_rate": detector.false_positive_rate,
+        "threshold": detector.threshold,
+        "successful": detector.evaluate(test.images, test_adversarial[test_successful]),
+        "all_attacked": detector.evaluate(test.images, test_adversarial),
+    }
+    progress.advance(1)
+    return detector, result
+
+
+def _export(folder: Path, model: Any, detector: Any) -> None:
+    from erkeras.serving import export_saved_model
+
+    export_saved_model(detector, folder / "1")
+    model.save(folder / "model.keras")
+    detector.save(folder / "detector.npz")
+
+
+def _draw(path: Path, detector: Any, test: Split, robustness: Any, dataset: Dataset, job: Job) -> None:
+    """The first image of each class (at most ten) that was right when clean, and what the attacks made of it."""
+    from erkeras.evaluation import draw_verdicts
+
+    right = robustness.attacked["pgd"].clean_predictions == test.labels
+    of_classes = [(right & (test.labels == label)).nonzero()[0] for label in range(dataset.classes)]
+    rows = [int(places[0]) for places in of_classes if len(places)][:10]
+    if not rows:
+        return
+    clean, adversarial = test.images[rows], robustness.adversarial()[0][rows]
+    captions = []
+    for row, before, after in zip(
+        rows, _captions(detector, clean, dataset), _captions(detector, adversarial, dataset), strict=True
+    ):
+        truth = int(test.labels[row])
+        captions.append((before[0], before[1] == truth and not before[2], after[0], after[1] == truth or after[2]))
+    title = f"Clean and attacked at epsilon {job.recipe.epsilon:g}: the label given, and the detector's verdict"
+    draw_verdicts(path, clean, adversarial, captions, title)
+
+
+def _captions(detector: Any, images: Any, dataset: Dataset) -> list[tuple[str, int, bool]]:
+    detection = detector.predict(images)
+    return [
+        (f"{dataset.class_names[label]}\n{'adversarial' if verdict else 'natural'}", int(label), bool(verdict))
+        for label, verdict in zip(detection.label, detection.verdict, strict=True)
+    ]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
+    return {"erkeras": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+__all__ = ["Job", "Progress", "build_model", "check_output", "fit_model", "train", "training_folder"]
