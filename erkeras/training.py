@@ -174,7 +174,7 @@ def fit_model(
 
     def report(batch: int, logs: dict[str, float]) -> None:
         accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])
-        progress.advance(1, f"loss {logs['loss']:.3f}, training accuracy {accuracy:.1%}")
+        progress.advance(1, f"loss {logs['loss']:.3f}, accuracy {accuracy:.1%}")
 
     validation = dataset.validation.sample(1000, seed=0)
     model.fit(
@@ -222,14 +222,14 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     seconds = time.perf_counter() - started
 
     test = dataset.test.sample(job.limit, job.seed)
-    robustness = _judge(model, test, job, progress, "attacking test images")
+    robustness = _judge(model, test, job, progress, "attacking")
     evaluation = {**_evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
     if job.baseline:
         plain = dataclasses.replace(job.recipe, training_ratio=0.0, coefficient=0.0)
         undefended = fit_model(
-            dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training without defence"
+            dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training undefended"
         )
-        evaluation["baseline"] = _judge(undefended, test, job, progress, "attacking without defence").summary()
+        evaluation["baseline"] = _judge(undefended, test, job, progress, "attacking undefended").summary()
     detector, detection = _fit_detector(model, dataset, job, robustness, test, progress)
 
     partial = folder / "saved_model"
@@ -299,8 +299,8 @@ def _fit_detector(
     from erkeras.detection import ERDetector
 
     validation = dataset.validation.sample(job.limit, job.seed)
-    found = _judge(model, validation, dataclasses.replace(job, restarts=1), progress, "attacking validation images")
-    progress.stage("fitting the detector", 1)
+    found = _judge(model, validation, dataclasses.replace(job, restarts=1), progress, "attacking validation")
+    progress.stage("fitting detector", 1)
     adversarial, successful = found.adversarial()
     enough = int(successful.sum()) >= _FEWEST_POSITIVES
     detector = ERDetector(model, job.features).fit(dataset.train.images, dataset.train.labels, seed=job.seed)
@@ -308,7 +308,7 @@ def _fit_detector(
     test_adversarial, test_successful = robustness.adversarial()
     result = {
         "features": job.features,
-        "fitted_on": "clean training images",
+        "fitted_on": "clean training images, at most 1,000 of each class",
         "calibrated_on": f"validation images, clean and {'successfully attacked' if enough else 'attacked'} by PGD",
         "stated_false_positive_rate": detector.false_positive_rate,
         "threshold": detector.threshold,

@@ -16,7 +16,7 @@ _PORTIONS = np.geomspace(0.02, 1.0, 24)
 _HELD_OUT = 500
 
 
-class ClassDensities:
+class ClassDensities(tf.Module):
     """Gaussian kernel densities p(feature | class), in float64: float32 loses the digits that tell scores apart.
 
         log p(x | c) = logsumexp_i(-||x - x_i||^2 / (2 h^2)) - log n_c - d log(h sqrt(2 pi))
@@ -28,13 +28,25 @@ class ClassDensities:
     """
 
     def __init__(self, centres: np.ndarray, counts: Sequence[int], bandwidth: float) -> None:
-        self.centres = np.asarray(centres, np.float32)
+        super().__init__()
+        # A variable, so that a SavedModel holds it once for all its signatures.
+        self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
         self.counts = np.asarray(counts, np.int64)
         self.bandwidth = float(bandwidth)
 
+    @property
+    def centres(self) -> np.ndarray:
+        return self._centres.numpy()
+
     @classmethod
     def fit(
-        cls, features: np.ndarray, labels: np.ndarray, classes: int, bandwidth: float | None = None, seed: int = 0
+        cls,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        bandwidth: float | None = None,
+        limit: int | None = None,
+        seed: int = 0,
     ) -> ClassDensities:
         """Fits one density for each class.
 
@@ -44,29 +56,30 @@ class ClassDensities:
             classes: how many classes there are; each needs two points.
             bandwidth: None for the one of the highest leave-one-out likelihood on (up to 500 a class of) the
                 features themselves.
-            seed: of the choice of those points.
+            limit: at most this many points of each class become centres, drawn at random; None for all.
+            seed: of both draws.
 
         Raises:
             InputError: where a class has fewer than two points.
         """
-        counts = np.bincount(labels, minlength=classes)
-        if counts.min() < 2:
+        random = np.random.RandomState(seed)
+        order = random.permutation(len(labels))
+        points = [np.asarray(features[order[labels[order] == label][:limit]], np.float64) for label in range(classes)]
+        counts = [len(part) for part in points]
+        if min(counts) < 2:
             raise InputError(
-                f"class {counts.argmin()} has {counts.min()} images to fit a density on: give at least two."
+                f"class {np.argmin(counts)} has {min(counts)} images to fit a density on: give at least two."
             )
-        centres = np.asarray(features, np.float32)[np.argsort(labels, kind="stable")]
-        if bandwidth is None:
-            bandwidth = _best_bandwidth(np.split(centres.astype(np.float64), np.cumsum(counts)[:-1]), seed)
-        return cls(centres, counts, bandwidth)
+        return cls(np.concatenate(points), counts, bandwidth or _best_bandwidth(points))
 
     def log_density(self, features: tf.Tensor) -> tf.Tensor:
         """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports."""
         features = tf.cast(features, tf.float64)
         columns = []
-        for points in np.split(self.centres, np.cumsum(self.counts)[:-1]):
+        for points, count in zip(tf.split(self._centres, self.counts), self.counts, strict=True):
             exponents = -_squared_distances(features, tf.cast(points, tf.float64)) / (2 * self.bandwidth**2)
-            columns.append(tf.reduce_logsumexp(exponents, axis=1) - math.log(len(points)))
-        size = self.centres.shape[1]
+            columns.append(tf.reduce_logsumexp(exponents, axis=1) - math.log(count))
+        size = self._centres.shape[1]
         return tf.stack(columns, axis=1) - size * math.log(self.bandwidth * math.sqrt(2 * math.pi))
 
 
@@ -76,14 +89,13 @@ def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
     return tf.maximum(squares - 2 * products, 0.0)
 
 
-def _best_bandwidth(points_of_classes: list[np.ndarray], seed: int) -> float:
+def _best_bandwidth(points_of_classes: list[np.ndarray]) -> float:
     """The candidate of the highest leave-one-out log likelihood, one bandwidth for all classes."""
-    random = np.random.RandomState(seed)
     distances, medians = [], []
     for points in points_of_classes:
-        rows = random.permutation(len(points))[:_HELD_OUT]
-        squared = _squared_distances(tf.constant(points[rows]), tf.constant(points)).numpy()
-        squared[np.arange(len(rows)), rows] = np.inf  # leaves the point itself out
+        # The points come in random order.
+        squared = _squared_distances(tf.constant(points[:_HELD_OUT]), tf.constant(points)).numpy()
+        np.fill_diagonal(squared, np.inf)  # leaves the point itself out
         distances.append(squared)
         medians.append(np.median(np.sqrt(squared[np.isfinite(squared)])))
     # Points that coincide would ask for a bandwidth of zero.

@@ -74,20 +74,23 @@ class ERDetector:
         self.weight, self.bias, self.threshold, self.false_positive_rate = 0.0, 0.0, 1.0, 0.0
         self._compile()
 
-    def fit(self, images: np.ndarray, labels: np.ndarray, seed: int = 0) -> ERDetector:
+    def fit(self, images: np.ndarray, labels: np.ndarray, limit: int | None = 1000, seed: int = 0) -> ERDetector:
         """Fits the scaling, the bandwidth and the densities on clean training images.
 
         Args:
             images: float32 `[n, height, width, channels]`.
             labels: int `[n]`, true labels.
-            seed: of the points on which the bandwidth is chosen.
+            limit: the densities stand on at most this many images of each class, drawn at random, so that a
+                detector stays small enough to serve; None for all.
+            seed: of that draw.
         """
         features = _batched(self._extract, images)[1].astype(np.float64)
         self.mean = features.mean(axis=0)
         # A unit that never fires says nothing, and must not divide by zero.
         self.scale = np.maximum(features.std(axis=0), 1e-6)
         classes = self.model.classifier.output_shape[-1]
-        self.densities = ClassDensities.fit((features - self.mean) / self.scale, labels, classes, seed=seed)
+        scaled = (features - self.mean) / self.scale
+        self.densities = ClassDensities.fit(scaled, labels, classes, limit=limit, seed=seed)
         self._compile()
         return self
 
@@ -185,9 +188,9 @@ class ERDetector:
         """Writes the detector's arrays as .npz (never a pickle); the model is not in it."""
         if self.densities is None:
             raise InputError("the detector is not fitted: call fit and calibrate first.")
-        values = {**vars(self), **vars(self.densities)}
+        owners = {name: self.densities if hasattr(self.densities, name) else self for name in _ARRAYS}
         partial = Path(f"{path}.partial.npz")
-        np.savez_compressed(partial, **{name: np.asarray(values[name]) for name in _ARRAYS})
+        np.savez_compressed(partial, **{name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
         os.replace(partial, path)
 
     @classmethod

@@ -43,6 +43,7 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
 
     archive = keras.export.ExportArchive()
     archive.track(model)
+    archive.track(detector.densities)
     for signature, names in SIGNATURES.items():
         archive.add_endpoint(signature, _only(everything, names), input_signature=[images])
     for signature, names in SIGNATURES.items():
