@@ -59,12 +59,12 @@ class Victim:
     def function(self, key: Any, body: Callable) -> Any:
         """`body(logits, ...)` compiled; once for each key, so that a long evaluation never retraces."""
         if key not in self._functions:
-            self._functions[key] = tf.function(functools.partial(body, self.logits))
+            self._functions[key] = tf.function(functools.partial(body, self.logits), autograph=False)
         return self._functions[key]
 
     def predict(self, images: np.ndarray, batch_size: int = 128) -> tuple[np.ndarray, int]:
         """Labels, int32 `[n]`, and the number of classes. The first call decides what the outputs are."""
-        run = self._functions.setdefault("outputs", tf.function(lambda images: self._raw(images)))
+        run = self._functions.setdefault("outputs", tf.function(lambda images: self._raw(images), autograph=False))
         labels = np.zeros(len(images), np.int32)
         classes = 0
         for rows, count in padded_batches(np.arange(len(images)), batch_size):
@@ -149,7 +149,7 @@ def _before_softmax(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor] | No
     softmax = isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax)
     if not softmax:
         return None
-    body = keras.Model(model.inputs, last.input)
+    body = keras.Model(model.inputs[0], last.input)
     if isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
         return lambda images: body(images, training=False)
     if isinstance(last, keras.layers.Dense):

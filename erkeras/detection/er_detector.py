@@ -220,7 +220,8 @@ class ERDetector:
     def _compile(self) -> None:
         # The fitted numbers are constants of the graph: new ones need a new one.
         shape = (None, *self.model.encoder.input_shape[1:])
-        self._compiled = tf.function(self.graph, input_signature=[tf.TensorSpec(shape, tf.float32)])
+        signature = [tf.TensorSpec(shape, tf.float32)]
+        self._compiled = tf.function(self.graph, input_signature=signature, autograph=False)
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return _batched(self._compiled, np.asarray(images, np.float32))

@@ -56,7 +56,7 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
     hidden = [layer.output for layer in encoder.layers if _is_hidden(layer)]
     if not hidden:
         raise InputError("the encoder has no hidden layer with a nonlinearity: use the features 'code'.")
-    inside = keras.Model(encoder.inputs, [*hidden, encoder.outputs[0]])
+    inside = keras.Model(encoder.inputs[0], [*hidden, encoder.outputs[0]])
 
     def combined(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *outputs, codes = inside(images, training=False)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import KernelDensity
+
+from erkeras.detection import ClassDensities
+from erkeras.errors import InputError
+
+
+@pytest.fixture
+def points():
+    random = np.random.RandomState(0)
+    labels = np.repeat([0, 1, 2], [30, 50, 20])
+    features = (random.normal(size=(100, 6)) + 2 * labels[:, np.newaxis]).astype(np.float32)
+    return features, labels
+
+
+@pytest.mark.parametrize("bandwidth", [0.05, 0.7, 5.0])
+def test_density_is_that_of_scikit_learn(points, bandwidth):
+    features, labels = points
+    queries = np.random.RandomState(1).normal(size=(40, 6)).astype(np.float32) * 3
+    densities = ClassDensities.fit(features, labels, 3, bandwidth=bandwidth)
+    found = densities.log_density(queries).numpy()
+    for label in range(3):
+        reference = KernelDensity(bandwidth=bandwidth, rtol=0).fit(features[labels == label].astype(np.float64))
+        np.testing.assert_allclose(found[:, label], reference.score_samples(queries.astype(np.float64)), rtol=1e-6)
+
+
+def test_bandwidth_has_the_highest_leave_one_out_likelihood(points):
+    features, labels = points
+
+    def likelihood(bandwidth):
+        total = 0.0
+        for row in range(len(features)):
+            others = (labels == labels[row]) & (np.arange(len(features)) != row)
+            model = KernelDensity(bandwidth=bandwidth, rtol=0).fit(features[others].astype(np.float64))
+            total += model.score_samples(features[row : row + 1].astype(np.float64))[0]
+        return total
+
+    best = ClassDensities.fit(features, labels, 3).bandwidth
+    assert likelihood(best) > max(likelihood(best * 1.4), likelihood(best / 1.4))
+
+
+def test_limit_draws_points_of_each_class(points):
+    features, labels = points
+    densities = ClassDensities.fit(features, labels, 3, limit=25, seed=1)
+    assert densities.counts.tolist() == [25, 25, 20]
+    known = {tuple(row) for row in features[labels == 1]}
+    assert all(tuple(row) in known for row in densities.centres[25:50])
+    again = ClassDensities.fit(features, labels, 3, limit=25, seed=1)
+    np.testing.assert_array_equal(again.centres, densities.centres)
+
+
+def test_a_class_without_images_is_refused(points):
+    features, labels = points
+    with pytest.raises(InputError, match="class 3 has 0 images"):
+        ClassDensities.fit(features, labels, 4)
+
+
+def test_far_points_keep_their_order():
+    densities = ClassDensities(np.zeros((1, 2), np.float32), [1], 0.1)
+    far = densities.log_density(np.array([[1e3, 0], [1e3 + 1e-2, 0], [1e4, 0]], np.float32)).numpy()[:, 0]
+    assert np.all(np.isfinite(far))
+    assert np.all(np.diff(far) < 0)
