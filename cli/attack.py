@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def attack(
         if card is None or norm != "l_inf":
             raise InputError(f"no epsilon is known for {model} and the norm {norm}: give --epsilon.")
         epsilon = card["evaluation"]["epsilon"]
-    check_dataset(dataset)
+    shape = check_dataset(dataset)
+    if card is not None and list(shape) != card["dataset"]["image_shape"]:
+        raise InputError(
+            f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
+            "give images of its size."
+        )
     threat = ThreatModel(norm, epsilon)
     writable(json_file)
     writable(save_images)
@@ -90,6 +96,10 @@ def attack(
         _write(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
     if save_images is not None:
         _save_images(save_images, images, robustness)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(number) for number in shape)
 
 
 def show(model: Path, dataset: str, split: str, threat: Any, summary: dict[str, Any]) -> None:
