@@ -2,36 +2,35 @@
 
     python benchmarks/train_step.py --network mnist --json train_step.json
 
-Both sides train the same network, from the same weights, by Algorithm 1 of the paper: a clean forward pass for the log,
-PGD (line 4), the critic's Adam update and clipping (line 7), encoder and classifier (line 8), the encoder alone on
-codes computed again (line 9). erkeras runs as `fit` runs it, through Keras' own `train_function(iterator)`. PyTorch
-runs in eager mode; both memory formats and both fast implementations of Adam are measured, and the best one counts.
+Both sides take the same network from the same weights through Algorithm 1: a clean forward pass for the log, PGD
+(line 4), the critic (line 7), encoder and classifier (line 8), the encoder on codes computed again (line 9).
+erkeras runs as `fit` runs it, by Keras' own `make_train_function`. PyTorch runs in eager mode; both of its memory
+formats are measured and the better one counts.
 
-Every contender has a process of its own, so that its libraries and its peak memory are its own. The contenders run
-in turn, a few seconds each, and ratios are taken within a round: a machine that slows down slows all of them.
-A matrix product in TensorFlow takes part as well: its rate is the ceiling against which the steps are judged.
+Every contender has a process, and so libraries and a peak of memory, of its own. They run in turn, a few seconds
+each, and ratios are taken within a round: a machine that slows down slows all. A matrix product in TensorFlow takes
+its turns too; its rate is the ceiling that the steps are held against.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
 import importlib.util
 import itertools
 import json
 import math
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,35 +39,22 @@ if TYPE_CHECKING:
 
 #: name -> (image shape, code size)
 NETWORKS = {"mnist": ((28, 28, 1), 16), "mnist-large": ((28, 28, 1), 4), "digits": ((8, 8, 1), 16)}
+#: The contenders: name -> (the adversary's passes are in bfloat16, images are in channels_last)
+KERAS = {"erkeras": (False, True), "erkeras, bf16 PGD": (True, True)}
+TORCH = {
+    "PyTorch, contiguous": (False, False),
+    "PyTorch, channels_last": (False, True),
+    "PyTorch, contiguous, bf16 PGD": (True, False),
+    "PyTorch, channels_last, bf16 PGD": (True, True),
+}
+PRODUCT_SIZE = 2048
 CLASSES, EPSILON, COEFFICIENT, CLIP, LEARNING_RATE = 10, 0.3, 0.1, 0.01, 1e-3
-BATCHES, WARM_UP_STEPS, PRODUCT_SIZE = 8, 3, 2048
+BATCHES, WARM_UP_STEPS, LOGIT_TOLERANCE = 8, 3, 1e-4
 
 Step = Callable[[], Any]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all contenders have in common."""
-
-    network: str
-    batch: int
-    steps: int
-    threads: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to run the step; `library` is "erkeras" or "PyTorch"."""
-
-    name: str
-    library: str
-    inner_bfloat16: bool = False
-    channels_last: bool = False
-
-
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A Keras layer as plain data, so that PyTorch's process needs no TensorFlow."""
 
     kind: str
@@ -78,9 +64,8 @@ class Layer:
     output_shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Networks:
-    """Encoder, classifier and critic before training, and the logits that they give for the first batch."""
+class Networks(NamedTuple):
+    """The three networks before training, and the logits they give for the first batch."""
 
     encoder: list[Layer]
     classifier: list[Layer]
@@ -88,30 +73,16 @@ class Networks:
     logits: np.ndarray
 
 
-CONTENDERS = (
-    Contender("erkeras", "erkeras"),
-    Contender("PyTorch, contiguous", "PyTorch"),
-    Contender("PyTorch, channels_last", "PyTorch", channels_last=True),
-    Contender("erkeras, inner_bfloat16", "erkeras", inner_bfloat16=True),
-    Contender("PyTorch, contiguous, bf16 PGD", "PyTorch", inner_bfloat16=True),
-    Contender("PyTorch, channels_last, bf16 PGD", "PyTorch", inner_bfloat16=True, channels_last=True),
-)
-
-
-def training_data(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+def training_data(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Random images `[batches, n, height, width, channels]` in [0, 1] and labels `[batches, n]`."""
-    random = np.random.default_rng(settings.seed)
-    size = (BATCHES, settings.batch)
-    images = random.random((*size, *NETWORKS[settings.network][0]), np.float32)
-    return images, random.integers(0, CLASSES, size)
+    random = np.random.default_rng(options.seed)
+    size = (BATCHES, options.batch)
+    return random.random((*size, *NETWORKS[options.network][0]), np.float32), random.integers(0, CLASSES, size)
 
 
-# ---------------------------------------------------------------------------------------------- TensorFlow
-
-
-def erkeras_step(settings: Settings, contender: Contender) -> tuple[Step, Networks]:
-    """A training step as `ERClassifier.fit` runs it, and its networks before the first one."""
-    tf = _tensorflow(settings.threads)
+def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step, Networks]:
+    """One training step as `ERClassifier.fit` runs it, and the networks it starts from."""
+    tf = _tensorflow(options.threads)
     import keras
 
     from erkeras.attacks import PGD
@@ -119,33 +90,27 @@ def erkeras_step(settings: Settings, contender: Contender) -> tuple[Step, Networ
     from erkeras.models.networks import build_networks
     from erkeras.threat import ThreatModel
 
-    keras.utils.set_random_seed(settings.seed)
-    image_shape, code_size = NETWORKS[settings.network]
-    encoder, classifier = build_networks(settings.network, image_shape, code_size, CLASSES)
+    keras.utils.set_random_seed(options.seed)
+    encoder, classifier = build_networks(options.network, *NETWORKS[options.network], CLASSES)
+    regularizer = WassersteinCritic(COEFFICIENT, clip=CLIP)
+    adversary = PGD(ThreatModel("l_inf", EPSILON), steps=options.steps)
     model = ERClassifier(
-        encoder,
-        classifier,
-        regularizer=WassersteinCritic(COEFFICIENT, clip=CLIP),
-        adversary=PGD(ThreatModel("l_inf", EPSILON), steps=settings.steps),
-        inner_bfloat16=contender.inner_bfloat16,
-        seed=settings.seed,
+        encoder, classifier, regularizer=regularizer, adversary=adversary, inner_bfloat16=inner_bfloat16
     )
     model.compile(*(keras.optimizers.Adam(LEARNING_RATE) for _ in range(3)))
-    images, labels = training_data(settings)
-    networks = [[_as_layer(layer) for layer in part.layers] for part in (encoder, classifier, model.regularizer.critic)]
-    logits = model(images[0], training=False).numpy()
-
+    images, labels = training_data(options)
+    parts = [[_plain(layer) for layer in part.layers] for part in (encoder, classifier, regularizer.critic)]
+    networks = Networks(*parts, model(images[0], training=False).numpy())
     model.make_train_function()
-    iterator = iter(tf.data.Dataset.from_tensor_slices((images, labels)).repeat())
-    return functools.partial(model.train_function, iterator), Networks(*networks, logits)
+    batches = iter(tf.data.Dataset.from_tensor_slices((images, labels)).repeat())
+    return partial(model.train_function, batches), networks
 
 
-def matrix_product_step(settings: Settings) -> tuple[Step, None]:
-    """One product of two float32 matrices, in a graph."""
-    tf = _tensorflow(settings.threads)
-    size = [PRODUCT_SIZE, PRODUCT_SIZE]
-    left, right = (tf.Variable(tf.random.stateless_uniform(size, [settings.seed, side])) for side in range(2))
-    return tf.function(lambda: tf.linalg.matmul(left, right), autograph=False), None
+def product_step(options: argparse.Namespace) -> tuple[Step, None]:
+    """One product of two float32 matrices, in a TensorFlow graph."""
+    tf = _tensorflow(options.threads)
+    left, right = (tf.random.stateless_uniform([PRODUCT_SIZE] * 2, [options.seed, side]) for side in range(2))
+    return partial(tf.function(tf.linalg.matmul), left, right), None
 
 
 def _tensorflow(threads: int) -> Any:
@@ -156,54 +121,51 @@ def _tensorflow(threads: int) -> Any:
     return tf
 
 
-def _as_layer(layer: Any) -> Layer:
+def _plain(layer: Any) -> Layer:
     shapes = layer.input.shape[1:], layer.output.shape[1:]
     return Layer(type(layer).__name__, layer.get_config(), layer.get_weights(), *shapes)
 
 
-# ------------------------------------------------------------------------------------------------- PyTorch
+def torch_step(
+    options: argparse.Namespace, inner_bfloat16: bool, channels_last: bool, networks: Networks
+) -> tuple[Step, None]:
+    """The same step in eager PyTorch.
 
-
-def torch_step(settings: Settings, contender: Contender, networks: Networks) -> tuple[Step, dict[str, Any]]:
-    """The same step in eager PyTorch, and what was chosen for it.
-
-    Gradients are taken with respect to what is updated, and nothing else; each step makes new ones, so that there is
-    nothing to set to zero. In bfloat16 the weights are cast once a step: autocast keeps them for all PGD steps.
+    Gradients are taken with respect to what is updated alone, and replace those of the step before. autocast keeps
+    the weights that it has cast for the length of its block: once for all PGD steps.
     """
     import torch
+    from torch.nn.functional import cross_entropy
 
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)  # as TensorFlow does
-    torch.manual_seed(settings.seed)
-    layout = torch.channels_last if contender.channels_last else torch.contiguous_format
-    encoder, classifier, critic = (
-        _torch_network(layers, layout) for layers in (networks.encoder, networks.classifier, networks.critic)
-    )
-    images, labels = (torch.from_numpy(array) for array in training_data(settings))
-    batches = [(x.permute(0, 3, 1, 2).contiguous(memory_format=layout), y) for x, y in zip(images, labels, strict=True)]
-    _check_logits(classifier.eval()(encoder.eval()(batches[0][0])), networks.logits)
+    torch.manual_seed(options.seed)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    encoder, classifier, critic = (_torch_network(layers, layout) for layers in networks[:3])
+    images, labels = (torch.from_numpy(array) for array in training_data(options))
+    images = [batch.permute(0, 3, 1, 2).contiguous(memory_format=layout) for batch in images]
+    logits = classifier.eval()(encoder.eval()(images[0])).detach().numpy()
+    if (difference := np.abs(logits - networks.logits).max()) > LOGIT_TOLERANCE:
+        raise AssertionError(f"PyTorch's logits are off by {difference:.1e}: these are not the same networks.")
 
-    adam = _faster_adam([*encoder.parameters(), *critic.parameters()])
-    optimizer, critic_optimizer, encoder_optimizer = (
-        torch.optim.Adam(itertools.chain(*(part.parameters() for part in parts)), LEARNING_RATE, eps=1e-7, **adam)
-        for parts in ((encoder, classifier), (critic,), (encoder,))
-    )
-    cross_entropy = torch.nn.functional.cross_entropy
-    normalizations = [
-        module for module in encoder.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    ]
-    momenta = [normalization.momentum for normalization in normalizations]
-    log = torch.zeros(4)  # sums of loss, clean and adversarial accuracy, divergence
+    def adam(*parts: torch.nn.Module) -> torch.optim.Adam:
+        parameters = itertools.chain.from_iterable(part.parameters() for part in parts)
+        return torch.optim.Adam(parameters, LEARNING_RATE, eps=1e-7, fused=True)  # foreach takes two to three times it
+
+    optimizer, critic_optimizer, regularizer_optimizer = adam(encoder, classifier), adam(critic), adam(encoder)
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    log = torch.zeros(4)  # sums of loss, clean accuracy, adversarial accuracy, divergence
 
     def perturb(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         lower, upper = (images - EPSILON).clamp_(min=0), (images + EPSILON).clamp_(max=1)
         adversarial = torch.empty_like(images).uniform_(-EPSILON, EPSILON).add_(images).clamp_(0, 1)
-        for _ in range(settings.steps):
+        for _ in range(options.steps):
             adversarial.requires_grad_()
             loss = cross_entropy(classifier(encoder(adversarial)).float(), labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, adversarial)
-            adversarial = adversarial.detach().add_(gradient.sign_(), alpha=2.5 * EPSILON / settings.steps)
-            adversarial = torch.clamp_(adversarial, lower, upper)
+            step_size = 2.5 * EPSILON / options.steps
+            adversarial = adversarial.detach().add_(gradient.sign_(), alpha=step_size).clamp_(lower, upper)
         return adversarial
 
     def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -212,46 +174,38 @@ def torch_step(settings: Settings, contender: Contender, networks: Networks) -> 
             parameter.grad = gradient
         optimizer.step()
 
-    def keep_statistics(keep: bool) -> None:
-        for normalization, momentum in zip(normalizations, momenta, strict=True):
-            normalization.momentum = 0.0 if keep else momentum
-
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        # for the log, and line 4
         encoder.eval(), classifier.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=contender.inner_bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=inner_bfloat16):
             with torch.no_grad():
                 clean_logits = classifier(encoder(images))
-            adversarial = perturb(images, labels)
+            adversarial = perturb(images, labels)  # line 4
         encoder.train(), classifier.train()
-
-        # 5 and 6
-        codes = encoder(adversarial)
+        codes = encoder(adversarial)  # 5 and 6
         prior_samples = torch.randn_like(codes)
 
-        # 7
-        divergence = critic(prior_samples).mean() - critic(codes.detach()).mean()
+        divergence = critic(prior_samples).mean() - critic(codes.detach()).mean()  # 7
         descend(-COEFFICIENT * divergence, critic_optimizer)
         with torch.no_grad():
             for parameter in critic.parameters():
                 parameter.clamp_(-CLIP, CLIP)
 
-        # 8
-        logits = classifier(codes)
+        logits = classifier(codes)  # 8
         loss = cross_entropy(logits, labels)
         descend(loss, optimizer)
 
-        # 9
-        keep_statistics(True)
-        descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), encoder_optimizer)
-        keep_statistics(False)
+        for norm in norms:  # 9, with BatchNorm's statistics left where line 6 has moved them
+            norm.momentum = 0.0
+        descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
         with torch.no_grad():
             accuracies = [(each.argmax(1) == labels).float().mean() for each in (clean_logits, logits)]
             log.add_(torch.stack([loss, *accuracies, divergence]))
 
-    source = itertools.cycle(batches)
-    return lambda: step(*next(source)), adam
+    batches = itertools.cycle(zip(images, labels, strict=True))
+    return lambda: step(*next(batches)), None
 
 
 def _torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torch.nn.Sequential:
@@ -262,52 +216,39 @@ def _torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torc
     class Apply(nn.Module):
         def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
             super().__init__()
-            self.function = function
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return self.function(inputs)
+            self.forward = function
 
     modules: list[nn.Module] = []
-    rows: np.ndarray | slice = slice(None)  # of the Dense kernel after a Flatten, in PyTorch's order of pixels
-    for layer in layers:
-        config = layer.config
-        values = list(layer.weights)  # in the order of the module's parameters and buffers
-        if layer.kind == "Rescaling":
-            offset = torch.tensor(config["offset"])
-            modules.append(Apply(functools.partial(torch.add, offset, alpha=config["scale"])))
-        elif layer.kind == "Conv2D":
-            left, right, top, bottom = pads = _same_pads(layer)
-            symmetric = left == right and top == bottom
-            if not symmetric:
-                modules.append(nn.ZeroPad2d(pads))
-            modules.append(
-                nn.Conv2d(
-                    layer.input_shape[-1],
-                    config["filters"],
-                    config["kernel_size"],
-                    config["strides"],
-                    (top, left) if symmetric else 0,
-                    bias=config["use_bias"],
-                )
-            )
+    rows: Any = slice(None)  # of the Dense kernel after a Flatten, in the order in which PyTorch flattens
+    for kind, config, weights, input_shape, output_shape in layers:
+        values = list(weights)  # in the order of the module's parameters and buffers
+        if kind == "Rescaling":
+            modules.append(Apply(partial(torch.add, torch.tensor(config["offset"]), alpha=config["scale"])))
+        elif kind == "Conv2D":
+            size, strides = config["kernel_size"], config["strides"]
+            needed = [max((output_shape[i] - 1) * strides[i] + size[i] - input_shape[i], 0) for i in (0, 1)]
+            padding = [pad // 2 for pad in needed]
+            if any(pad % 2 for pad in needed):  # Keras' "same" puts the odd pixel to the bottom and the right
+                (top, left), padding = padding, [0, 0]
+                modules.append(nn.ZeroPad2d((left, needed[1] - left, top, needed[0] - top)))
+            arguments = (input_shape[-1], config["filters"], size, strides, padding)
+            modules.append(nn.Conv2d(*arguments, bias=config["use_bias"]))
             values[0] = values[0].transpose(3, 2, 0, 1)
-        elif layer.kind == "BatchNormalization":
-            normalization = nn.BatchNorm2d if len(layer.input_shape) == 3 else nn.BatchNorm1d
-            modules.append(normalization(layer.input_shape[-1], config["epsilon"], 1 - config["momentum"]))
-        elif layer.kind == "Flatten":
-            if layout is torch.channels_last:  # Keras' own order, without a copy
-                modules.append(Apply(lambda images: images.permute(0, 2, 3, 1).flatten(1)))
-            else:
-                modules.append(nn.Flatten())
-                rows = np.arange(math.prod(layer.input_shape)).reshape(layer.input_shape).transpose(2, 0, 1).ravel()
-        elif layer.kind == "Dense":
-            modules.append(nn.Linear(layer.input_shape[-1], config["units"], config["use_bias"]))
-            values[0] = values[0][rows].T
-            rows = slice(None)
-        elif layer.kind == "ReLU":
+        elif kind == "BatchNormalization":
+            norm = nn.BatchNorm2d if len(input_shape) == 3 else nn.BatchNorm1d
+            modules.append(norm(input_shape[-1], config["epsilon"], 1 - config["momentum"]))
+        elif kind == "Flatten" and layout is torch.channels_last:  # a view, in Keras' order
+            modules.append(Apply(lambda images: images.permute(0, 2, 3, 1).flatten(1)))
+        elif kind == "Flatten":
+            modules.append(nn.Flatten())
+            rows = np.arange(math.prod(input_shape)).reshape(input_shape).transpose(2, 0, 1).ravel()
+        elif kind == "Dense":
+            modules.append(nn.Linear(*input_shape, config["units"], config["use_bias"]))
+            values[0], rows = values[0][rows].T, slice(None)
+        elif kind == "ReLU":
             modules.append(nn.ReLU(inplace=True))
         else:
-            raise NotImplementedError(f"a {layer.kind} layer has no counterpart here: add it to _torch_network.")
+            raise NotImplementedError(f"a {kind} layer: say here what it is in PyTorch.")
         state = [tensor for tensor in modules[-1].state_dict().values() if tensor.is_floating_point()]
         for tensor, value in zip(state, values, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
@@ -316,236 +257,168 @@ def _torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torc
     return nn.Sequential(*modules).to(memory_format=layout)
 
 
-def _same_pads(layer: Layer) -> tuple[int, int, int, int]:
-    """Keras' padding "same" as (left, right, top, bottom): the odd pixel goes to the right and the bottom."""
-    pads: list[int] = []
-    for axis in (1, 0):
-        size, stride = layer.config["kernel_size"][axis], layer.config["strides"][axis]
-        total = max((layer.output_shape[axis] - 1) * stride + size - layer.input_shape[axis], 0)
-        pads += [total // 2, total - total // 2]
-    return tuple(pads)
-
-
-def _check_logits(logits: torch.Tensor, expected: np.ndarray) -> None:
-    difference = np.abs(logits.detach().numpy() - expected).max()
-    if difference > 1e-4:
-        raise AssertionError(f"PyTorch's logits differ from Keras' by {difference:.1e}: the networks are not the same.")
-
-
-def _faster_adam(parameters: Sequence[torch.Tensor]) -> dict[str, bool]:
-    """The faster of PyTorch's two Adams for parameters of these shapes."""
-    import torch
-
-    def seconds(options: dict[str, bool]) -> float:
-        copies = [torch.rand_like(parameter).requires_grad_() for parameter in parameters]
-        for copy in copies:
-            copy.grad = torch.rand_like(copy)
-        optimizer = torch.optim.Adam(copies, **options)
-        return 1 / run_for(0.5, optimizer.step)
-
-    return min(({"fused": True}, {"foreach": True}), key=seconds)
-
-
-# ------------------------------------------------------------------------------------- Floating point operations
-
-
 def step_flops(networks: Networks, steps: int) -> dict[str, int]:
     """Floating point operations of one training step on one image, by line of Algorithm 1.
 
-    A multiplication and an addition are two. Only convolutions (at every place of the kernel, padding included) and
-    dense layers are counted. A backward pass costs the forward pass's number again for the inputs and again for the
-    weights; the first layer of a network whose inputs need no gradient is spared the former.
+    A multiplication and an addition are two; convolutions (padding included) and dense layers are counted. Backward
+    to the inputs costs what forward costs, and so does backward to the weights. The first layer of a network whose
+    inputs need no gradient is spared the former.
     """
-    encoder, classifier, critic = (
-        [_forward_flops(layer) for layer in layers if layer.kind in ("Conv2D", "Dense")]
-        for layers in (networks.encoder, networks.classifier, networks.critic)
-    )
-    network = encoder + classifier
+
+    def forward(layer: Layer) -> int:
+        places = math.prod(layer.output_shape[:-1])  # of a convolution's output; 1 for a dense layer
+        return 2 * places * layer.weights[0].size
+
+    counts = [[forward(layer) for layer in part if layer.kind in ("Conv2D", "Dense")] for part in networks[:3]]
+    encoder, classifier, critic = map(sum, counts)
+    encoder_first, _, critic_first = (count[0] for count in counts)
     flops = {
-        "clean pass for the log": sum(network),
-        # each PGD step: forward, and backward to the images
-        "4: adversarial examples": steps * 2 * sum(network),
-        "6: codes": sum(encoder),
-        # on codes and on prior samples: forward, backward to the weights, backward to the inputs
-        "7: critic": 2 * (3 * sum(critic) - critic[0]),
-        # the classifier forward, then both networks backward
-        "8: encoder and classifier": sum(classifier) + 2 * sum(network) - encoder[0],
-        # encoder and critic forward, the critic backward to its inputs, the encoder backward
-        "9: encoder": sum(encoder) + 2 * sum(critic) + 2 * sum(encoder) - encoder[0],
+        "clean pass": encoder + classifier,
+        "4": steps * 2 * (encoder + classifier),  # forward, backward to the images
+        "6": encoder,
+        "7": 2 * (3 * critic - critic_first),  # of codes and of prior samples
+        "8": classifier + 2 * (encoder + classifier) - encoder_first,
+        "9": 3 * encoder - encoder_first + 2 * critic,  # the critic backward to its inputs alone
     }
     return {**flops, "total": sum(flops.values())}
 
 
-def _forward_flops(layer: Layer) -> int:
-    places = math.prod(layer.output_shape[:-1])  # 1 for a dense layer
-    return 2 * places * layer.weights[0].size
-
-
-# ----------------------------------------------------------------------------------------- Workers and the parent
-
-
 def run_for(seconds: float, step: Step) -> float:
-    """Steps per second, over whole steps of about that many seconds."""
+    """Runs whole steps for about that long, at least one; steps per second."""
     start, count, elapsed = time.perf_counter(), 0, 0.0
-    while elapsed < seconds:
+    while elapsed < seconds or not count:
         step()
-        count += 1
-        elapsed = time.perf_counter() - start
+        count, elapsed = count + 1, time.perf_counter() - start
     return count / elapsed
 
 
-def serve(pipe: Connection, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
-    """A worker: makes a step, says what came with it, then runs bursts of as many seconds as it is told."""
+def serve(pipe: Any, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
+    """A worker: makes a step, sends what came with it, and for each number of seconds its rate and peak memory."""
     step, message = make_step(*arguments)
     for _ in range(WARM_UP_STEPS):
         step()
     pipe.send(message)
-    while (seconds := pipe.recv()) is not None:
-        rate = run_for(seconds, step)
-        unit = 1 if sys.platform == "darwin" else 1024
-        pipe.send((rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20))
+    unit = 1 if sys.platform == "darwin" else 1024
+    with contextlib.suppress(EOFError):  # the parent has what it wanted
+        while True:
+            rate = run_for(pipe.recv(), step)
+            pipe.send((rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20))
 
 
 class Worker:
-    """The parent's end of a process that runs `serve`; made when the worker is ready."""
+    """The parent's end of a process that runs `serve`."""
 
-    def __init__(self, name: str, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
+    def __init__(self, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self.name = name
         self._pipe, end = context.Pipe()
         context.Process(target=serve, args=(end, make_step, *arguments), daemon=True).start()
         end.close()
-        self.message = self._receive()
+        self.message = self._receive()  # and so the worker is ready
+        self.rates: list[float] = []
+        self.peak_mib = 0.0
 
-    def run(self, seconds: float) -> tuple[float, float]:
-        """Steps per second, and the peak memory of the process so far in MiB."""
+    def run(self, seconds: float, units: float) -> None:
+        """Adds a rate, in units (that many a step) per second."""
         self._pipe.send(seconds)
-        return self._receive()
+        steps_per_second, self.peak_mib = self._receive()
+        self.rates.append(steps_per_second * units)
 
     def _receive(self) -> Any:
         try:
             return self._pipe.recv()
         except EOFError:
-            sys.exit(f"{self.name}: the worker has ended; its own message is above.")
+            sys.exit("A worker has ended too early: its own message is above.")
 
 
-def measure(settings: Settings, rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs all contenders in turn and returns what `show` prints, as JSON takes it."""
-    workers, networks = {}, None
-    for contender in CONTENDERS:
-        say(f"starting {contender.name}")
-        if contender.library == "erkeras":
-            worker = Worker(contender.name, erkeras_step, settings, contender)
-            networks = networks or worker.message
-        else:
-            worker = Worker(contender.name, torch_step, settings, contender, networks)
-        workers[contender] = worker
-    product = Worker("matrix product", matrix_product_step, settings)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All contenders in turn; what `show` prints, ready for JSON."""
+    workers = {name: Worker(keras_step, options, bfloat16) for name, (bfloat16, _) in KERAS.items()}
+    networks = next(iter(workers.values())).message
+    workers.update({name: Worker(torch_step, options, *how, networks) for name, how in TORCH.items()})
+    product = Worker(product_step, options)
+    for number in range(options.rounds):
+        product.run(options.seconds / 2, 2 * PRODUCT_SIZE**3 / 1e9)
+        for worker in list(workers.values())[:: -1 if number % 2 else 1]:
+            worker.run(options.seconds, options.batch)
 
-    ceiling: list[float] = []  # FLOP/s, one number a round
-    rates: dict[Contender, list[float]] = {contender: [] for contender in CONTENDERS}
-    memory = dict.fromkeys(CONTENDERS, 0.0)
-    for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
-        ceiling.append(product.run(seconds / 2)[0] * 2 * PRODUCT_SIZE**3)
-        for contender, worker in list(workers.items())[:: -1 if number % 2 else 1]:
-            steps_per_second, memory[contender] = worker.run(seconds)
-            rates[contender].append(steps_per_second * settings.batch)
-
-    flops = step_flops(networks, settings.steps)
+    flops = step_flops(networks, options.steps)
+    contenders = {
+        name: {
+            "images_per_second": _summary(worker.rates),
+            "portion_of_matrix_product": _summary(_ratios(worker.rates, product.rates, flops["total"] / 1e9)),
+            "peak_memory_mib": worker.peak_mib,
+        }
+        for name, worker in workers.items()
+    }
+    ratios = []
+    for above, (bfloat16, _) in KERAS.items():
+        rivals = [name for name, how in TORCH.items() if how[0] == bfloat16]
+        below = max(rivals, key=lambda name: statistics.median(workers[name].rates))
+        ratios.append({"of": above, "over": below, **_summary(_ratios(workers[above].rates, workers[below].rates))})
     return {
-        "settings": {**asdict(settings), "rounds": rounds, "seconds": seconds},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), **_versions()},
+        "options": {**vars(options), "json": None},
+        "versions": {name: version(name) for name in ("tensorflow", "keras", "torch")},
         "flops_per_image": flops,
-        "matrix_product_gflops": _summary([rate / 1e9 for rate in ceiling]),
-        "contenders": {
-            contender.name: {
-                "images_per_second": _summary(rates[contender]),
-                "portion_of_matrix_product": _summary(_ratios(rates[contender], ceiling, flops["total"])),
-                "peak_memory_mib": memory[contender],
-                **({"adam": workers[contender].message} if contender.library == "PyTorch" else {}),
-            }
-            for contender in CONTENDERS
-        },
-        "ratios": [_compare(rates, inner_bfloat16) for inner_bfloat16 in (False, True)],
+        "matrix_product_gflops": _summary(product.rates),
+        "contenders": contenders,
+        "ratios": ratios,
     }
 
 
-def _compare(rates: dict[Contender, list[float]], inner_bfloat16: bool) -> dict[str, Any]:
-    """erkeras over the better of PyTorch's memory formats, round by round."""
-    best = {
-        library: max(
-            (each for each in rates if (each.library, each.inner_bfloat16) == (library, inner_bfloat16)),
-            key=lambda each: statistics.median(rates[each]),
-        )
-        for library in ("erkeras", "PyTorch")
-    }
-    ratios = _ratios(rates[best["erkeras"]], rates[best["PyTorch"]])
-    return {"of": best["erkeras"].name, "over": best["PyTorch"].name, **_summary(ratios)}
-
-
-def _ratios(above: Sequence[float], below: Sequence[float], factor: float = 1) -> list[float]:
+def _ratios(above: Sequence[float], below: Sequence[float], factor: float = 1.0) -> list[float]:
     return [factor * one / other for one, other in zip(above, below, strict=True)]
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": list(values)}
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": platform.python_version(), **{name: version(name) for name in ("tensorflow", "keras", "torch")}}
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": values}
 
 
 def show(results: dict[str, Any]) -> None:
-    """Prints the results as a table."""
+    """Prints the table."""
     from rich.console import Console
     from rich.table import Table
 
-    settings, flops, ceiling = (results[key] for key in ("settings", "flops_per_image", "matrix_product_gflops"))
-    table = Table(
-        title="Training step of {network}: batch {batch}, PGD-{steps}, {threads} threads".format(**settings),
-        caption=f"{flops['total'] / 1e6:.1f} MFLOP an image; matrix product, float32: {ceiling['median']:.0f} GFLOP/s "
-        f"({ceiling['min']:.0f} to {ceiling['max']:.0f}). Medians of {settings['rounds']} rounds.",
-    )
-    table.add_column("contender", no_wrap=True)
-    for column in ("images/s", "min", "max", "of matrix product", "peak MiB"):
+    console = Console(highlight=False)
+    table = Table(title="{network}, batch {batch}, PGD-{steps}, {threads} threads".format(**results["options"]))
+    table.add_column("training step", no_wrap=True)
+    for column in ("images/s", "min", "max", "of product", "peak MiB"):
         table.add_column(column, justify="right")
     for name, result in results["contenders"].items():
-        rate, portion = result["images_per_second"], result["portion_of_matrix_product"]["median"]
-        cells = [f"{rate[key]:,.0f}" for key in ("median", "min", "max")]
+        cells = [f"{result['images_per_second'][key]:,.0f}" for key in ("median", "min", "max")]
+        portion = result["portion_of_matrix_product"]["median"]
         table.add_row(name, *cells, f"{portion:.0%}", f"{result['peak_memory_mib']:,.0f}")
-    console = Console()
     console.print(table)
     for ratio in results["ratios"]:
-        console.print("{of} / {over}: {median:.2f} ({min:.2f} to {max:.2f})".format(**ratio), highlight=False)
+        console.print("{of} / {over}: {median:.2f} ({min:.2f} to {max:.2f})".format(**ratio))
+    console.print(
+        f"{results['flops_per_image']['total'] / 1e6:.1f} MFLOP an image; "
+        "float32 matrix product: {median:.0f} GFLOP/s ({min:.0f} to {max:.0f})".format(
+            **results["matrix_product_gflops"]
+        )
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--network", choices=NETWORKS, default="mnist")
-    parser.add_argument("--batch", type=int, default=128, help="images in a step (default 128)")
-    parser.add_argument("--steps", type=int, default=7, help="PGD steps (default 7)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each library (default 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
-    parser.add_argument("--seconds", type=float, default=4, help="length of a turn (default 4)")
-    parser.add_argument("--seed", type=int, default=0, help="of data, weights and draws (default 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
-    arguments = parser.parse_args()
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=7, help="of PGD")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a contender in a round")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    options = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
-        print("PyTorch, which erkeras is measured against, is missing: pip install 'erkeras[bench]'", file=sys.stderr)
+        print("This measures against PyTorch, which is not installed: pip install 'erkeras[bench]'", file=sys.stderr)
         return 2
-    # Both are read when a library is loaded. Without PASSIVE, idle threads of PyTorch spin on cores that others need.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    settings = Settings(arguments.network, arguments.batch, arguments.steps, arguments.threads, arguments.seed)
-    results = measure(
-        settings, arguments.rounds, arguments.seconds, lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    # Read when the workers load their libraries. By default PyTorch's idle threads spin, on cores that others need.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    results = measure(options)
     show(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0
 
 
