@@ -5,7 +5,7 @@
 Both sides take the same network from the same weights through Algorithm 1: a clean forward pass for the log, PGD
 (line 4), the critic (line 7), encoder and classifier (line 8), the encoder on codes computed again (line 9).
 erkeras runs as `fit` runs it, by Keras' own `make_train_function`. PyTorch runs in eager mode; both of its memory
-formats are measured and the better one counts.
+formats are measured and the better one counts. "bf16" is bfloat16 in the adversary's passes, on both sides.
 
 Every contender has a process, and so libraries and a peak of memory, of its own. They run in turn, a few seconds
 each, and ratios are taken within a round: a machine that slows down slows all. A matrix product in TensorFlow takes
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
 #: name -> (image shape, code size)
 NETWORKS = {"mnist": ((28, 28, 1), 16), "mnist-large": ((28, 28, 1), 4), "digits": ((8, 8, 1), 16)}
-#: The contenders: name -> (the adversary's passes are in bfloat16, images are in channels_last)
-KERAS = {"erkeras": (False, True), "erkeras, bf16 PGD": (True, True)}
+#: The contenders. Name -> whether the adversary's passes are in bfloat16
+KERAS = {"erkeras": False, "erkeras bf16": True}
+#: Name -> the same, and whether images are in channels_last
 TORCH = {
-    "PyTorch, contiguous": (False, False),
-    "PyTorch, channels_last": (False, True),
-    "PyTorch, contiguous, bf16 PGD": (True, False),
-    "PyTorch, channels_last, bf16 PGD": (True, True),
+    "PyTorch contiguous": (False, False),
+    "PyTorch channels_last": (False, True),
+    "PyTorch bf16 contiguous": (True, False),
+    "PyTorch bf16 channels_last": (True, True),
 }
 PRODUCT_SIZE = 2048
 CLASSES, EPSILON, COEFFICIENT, CLIP, LEARNING_RATE = 10, 0.3, 0.1, 0.01, 1e-3
@@ -94,13 +95,12 @@ def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step,
     encoder, classifier = build_networks(options.network, *NETWORKS[options.network], CLASSES)
     regularizer = WassersteinCritic(COEFFICIENT, clip=CLIP)
     adversary = PGD(ThreatModel("l_inf", EPSILON), steps=options.steps)
-    model = ERClassifier(
-        encoder, classifier, regularizer=regularizer, adversary=adversary, inner_bfloat16=inner_bfloat16
-    )
+    parts = {"regularizer": regularizer, "adversary": adversary}
+    model = ERClassifier(encoder, classifier, **parts, inner_bfloat16=inner_bfloat16, seed=options.seed)
     model.compile(*(keras.optimizers.Adam(LEARNING_RATE) for _ in range(3)))
     images, labels = training_data(options)
-    parts = [[_plain(layer) for layer in part.layers] for part in (encoder, classifier, regularizer.critic)]
-    networks = Networks(*parts, model(images[0], training=False).numpy())
+    layers = ([_plain(layer) for layer in network.layers] for network in (encoder, classifier, regularizer.critic))
+    networks = Networks(*layers, model(images[0], training=False).numpy())
     model.make_train_function()
     batches = iter(tf.data.Dataset.from_tensor_slices((images, labels)).repeat())
     return partial(model.train_function, batches), networks
@@ -131,8 +131,8 @@ def torch_step(
 ) -> tuple[Step, None]:
     """The same step in eager PyTorch.
 
-    Gradients are taken with respect to what is updated alone, and replace those of the step before. autocast keeps
-    the weights that it has cast for the length of its block: once for all PGD steps.
+    Gradients are taken with respect to what is updated, nothing else. autocast keeps the weights that it has cast for
+    the length of its block: once for all PGD steps.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -169,9 +169,9 @@ def torch_step(
         return adversarial
 
     def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        parameters = optimizer.param_groups[0]["params"]
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
+        optimizer.zero_grad(set_to_none=True)
+        # not autograd.grad, whose gradients may lie in memory otherwise than the weights: fused Adam then mixes them up
+        loss.backward(inputs=optimizer.param_groups[0]["params"])
         optimizer.step()
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -194,7 +194,7 @@ def torch_step(
         loss = cross_entropy(logits, labels)
         descend(loss, optimizer)
 
-        for norm in norms:  # 9, with BatchNorm's statistics left where line 6 has moved them
+        for norm in norms:  # 9, where BatchNorm's statistics stay as line 6 has left them
             norm.momentum = 0.0
         descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -226,11 +226,11 @@ def _torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torc
             modules.append(Apply(partial(torch.add, torch.tensor(config["offset"]), alpha=config["scale"])))
         elif kind == "Conv2D":
             size, strides = config["kernel_size"], config["strides"]
-            needed = [max((output_shape[i] - 1) * strides[i] + size[i] - input_shape[i], 0) for i in (0, 1)]
-            padding = [pad // 2 for pad in needed]
-            if any(pad % 2 for pad in needed):  # Keras' "same" puts the odd pixel to the bottom and the right
+            pads = [max((output_shape[i] - 1) * strides[i] + size[i] - input_shape[i], 0) for i in (0, 1)]
+            padding = [pad // 2 for pad in pads]
+            if any(pad % 2 for pad in pads):  # Keras' "same" puts the odd pixel to the bottom and the right
                 (top, left), padding = padding, [0, 0]
-                modules.append(nn.ZeroPad2d((left, needed[1] - left, top, needed[0] - top)))
+                modules.append(nn.ZeroPad2d((left, pads[1] - left, top, pads[0] - top)))
             arguments = (input_shape[-1], config["filters"], size, strides, padding)
             modules.append(nn.Conv2d(*arguments, bias=config["use_bias"]))
             values[0] = values[0].transpose(3, 2, 0, 1)
@@ -332,7 +332,7 @@ class Worker:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All contenders in turn; what `show` prints, ready for JSON."""
-    workers = {name: Worker(keras_step, options, bfloat16) for name, (bfloat16, _) in KERAS.items()}
+    workers = {name: Worker(keras_step, options, bfloat16) for name, bfloat16 in KERAS.items()}
     networks = next(iter(workers.values())).message
     workers.update({name: Worker(torch_step, options, *how, networks) for name, how in TORCH.items()})
     product = Worker(product_step, options)
@@ -351,12 +351,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name, worker in workers.items()
     }
     ratios = []
-    for above, (bfloat16, _) in KERAS.items():
+    for above, bfloat16 in KERAS.items():
         rivals = [name for name, how in TORCH.items() if how[0] == bfloat16]
         below = max(rivals, key=lambda name: statistics.median(workers[name].rates))
         ratios.append({"of": above, "over": below, **_summary(_ratios(workers[above].rates, workers[below].rates))})
     return {
-        "options": {**vars(options), "json": None},
+        "options": {name: value for name, value in vars(options).items() if name != "json"},
         "versions": {name: version(name) for name in ("tensorflow", "keras", "torch")},
         "flops_per_image": flops,
         "matrix_product_gflops": _summary(product.rates),
