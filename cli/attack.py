@@ -86,7 +86,7 @@ def attack(
     makers = {"fgsm": lambda: FGSM(threat), "pgd": lambda: PGD(threat, steps, step, restarts)}
     chosen = [makers[name]() for name in dict.fromkeys(attacks)]
     images = getattr(load_dataset(dataset), split).sample(limit, seed)
-    with console.Progress() as progress:
+    with console.RichProgress() as progress:
         progress.stage(f"attacking {len(images)} images", len(images) * sum(attack.rounds for attack in chosen))
         robustness = evaluate_robustness(load_model(kind, path), images, chosen, seed=seed, progress=progress.advance)
 

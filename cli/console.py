@@ -13,6 +13,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from erkeras.training import Progress
+
 output = Console(highlight=False, soft_wrap=True)
 messages = Console(stderr=True, highlight=False)
 
@@ -54,7 +56,7 @@ def _without_native_noise() -> Iterator[None]:
             messages.file = sys.stderr
 
 
-class Progress:
+class RichProgress(Progress):
     """One bar a stage, with an estimate of the time left and the latest figure."""
 
     def __init__(self) -> None:
@@ -68,7 +70,7 @@ class Progress:
         )
         self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RichProgress:
         self._bars.start()
         return self
 
@@ -79,7 +81,8 @@ class Progress:
         self._task = self._bars.add_task(name, total=total, note="")
 
     def advance(self, units: int, note: str = "") -> None:
-        self._bars.update(self._task, advance=units, **({"note": note} if note else {}))
+        fields: dict[str, Any] = {"note": note} if note else {}
+        self._bars.update(self._task, advance=units, **fields)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

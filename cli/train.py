@@ -89,7 +89,7 @@ def train(
 
     if not done:
         console.load_tensorflow()
-    with console.Progress() as progress:
+    with console.RichProgress() as progress:
         card = run(job, output, resume, progress)
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")

@@ -15,7 +15,7 @@ from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.recipes import find_recipe
 from erkeras.serving import load_model, read_card
-from erkeras.training import Job, Progress, build_model, check_output, judging_attacks, train, training_folder
+from erkeras.training import Progress, build_model, check_output, judging_attacks, train, training_folder
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):

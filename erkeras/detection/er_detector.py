@@ -190,7 +190,8 @@ class ERDetector:
             raise InputError("the detector is not fitted: call fit and calibrate first.")
         owners = {name: self.densities if hasattr(self.densities, name) else self for name in _ARRAYS}
         partial = Path(f"{path}.partial.npz")
-        np.savez_compressed(partial, **{name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
+        arrays: dict[str, Any] = {name: np.asarray(getattr(owner, name)) for name, owner in owners.items()}
+        np.savez_compressed(partial, **arrays)
         os.replace(partial, path)
 
     @classmethod

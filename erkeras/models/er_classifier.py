@@ -178,7 +178,9 @@ class ERClassifier(keras.Model):
         self._loss_mean.update_state(losses, sample_weight)
         self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
         if self.adversary is not None:
-            self._adversarial_accuracy.update_state(labels[first_attacked:], logits[first_attacked:])
+            rows = slice(first_attacked, None)
+            weights = None if sample_weight is None else sample_weight[rows]
+            self._adversarial_accuracy.update_state(labels[rows], logits[rows], weights)
         if self.regularizer is not None:
             self._divergence.update_state(divergence)
         return self.compute_metrics(images, labels, logits, sample_weight)

@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
-
 from erkeras.cli import main
+from PIL import Image
 
 
 def run(*arguments):
