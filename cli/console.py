@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def load_tensorflow() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
+        logging.getLogger("absl").setLevel("ERROR")
         # The first look at the devices is what reports missing GPU drivers.
         tf.config.list_physical_devices()
 

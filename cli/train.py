@@ -110,7 +110,7 @@ def show(card: dict[str, Any], output: Path) -> None:
         [[name, *cells.values()] for name, cells in rows],
     )
     console.print_table(
-        f"Detector, threshold at {percent(detector['stated_false_positive_rate'])} false positives on validation images",
+        f"Detector at {percent(detector['stated_false_positive_rate'])} false positives on validation images",
         ["positives", "images", "AUROC", "detection rate", "false positives"],
         [
             [

@@ -202,7 +202,9 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     Raises:
         InputError: as `check_output`, and for data that cannot be loaded.
     """
+    folder = training_folder(output)
     if check_output(output, job, resume):
+        shutil.rmtree(folder, ignore_errors=True)  # left where the process died after its last step but one
         return read_card(output)
     import tensorflow as tf
 
@@ -213,7 +215,6 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         tf.config.experimental.enable_op_determinism()
 
     progress = progress or Progress()
-    folder = training_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "job.json", json.dumps(job.settings(), indent=1))
     started = time.perf_counter()

@@ -14,8 +14,8 @@ from erkeras.data import load_dataset
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.recipes import find_recipe
-from erkeras.serving import load_model, read_card
-from erkeras.training import Progress, build_model, check_output, judging_attacks, train, training_folder
+from erkeras.serving import detect_with, load_model, read_card
+from erkeras.training import Job, Progress, build_model, check_output, judging_attacks, train, training_folder
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):
@@ -130,6 +130,32 @@ def straight_run(tmp_path_factory):
     output = tmp_path_factory.mktemp("straight") / "model"
     subprocess.run(command(output), check=True, capture_output=True, timeout=300, env={**os.environ})
     return output
+
+
+def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
+    random = np.random.RandomState(0)
+    labels = np.arange(60) % 2
+    images = np.clip(random.rand(60, 32, 32, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
+    np.savez(tmp_path / "colour.npz", images=(images * 255).astype(np.uint8), labels=labels)
+    name = f"npz:{tmp_path / 'colour.npz'}"
+    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=2, batch_size=8)
+    card = train(Job(name, recipe, restarts=1, deterministic=False), tmp_path / "model")
+    assert card["dataset"]["image_shape"] == [32, 32, 3]
+    assert card["evaluation"]["images"] == 12
+    found = detect_with(tmp_path / "model" / "1", images[:3].astype(np.float32))
+    np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job):
+    class StopAtAttacks(Progress):
+        def stage(self, name, total):
+            if name == "attacking":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_job, tmp_path / "model", progress=StopAtAttacks())
+    card = train(tiny_job, tmp_path / "model", resume=True)
+    assert set(card["training"]["last_epoch"]) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
 
 
 def test_a_batch_larger_than_the_set_is_refused(tmp_path, tiny_job):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,10 +96,10 @@ def _load_tensorflow_dataset(name: str) -> Dataset:
     os.environ.setdefault("NO_GCE_CHECK", "true")
     import tensorflow_datasets as tfds
 
-    tfds.disable_progress_bar()
     builder = tfds.builder(name)
     if not builder.is_prepared():
         try:
+            _check_network(next(iter(builder.url_infos)))
             builder.download_and_prepare()
         except Exception as error:  # tensorflow-datasets raises whatever the network gave it
             raise InputError(
@@ -117,6 +119,14 @@ def _load_tensorflow_dataset(name: str) -> Dataset:
     )
     test = whole(arrays["test"]["image"], arrays["test"]["label"])
     return Dataset(name, train, validation, test, tuple(builder.info.features["label"].names))
+
+
+def _check_network(url: str) -> None:
+    """Raises OSError where the host does not answer; tensorflow-datasets would go on trying for minutes."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=20).close()
+    except urllib.error.HTTPError:
+        return  # an answer
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -52,10 +52,10 @@ class Checkpoint(keras.callbacks.Callback):
         partial.mkdir()
         self.model.save_weights(partial / "state.weights.h5")
         (partial / "history.json").write_text(json.dumps(self.history))
-        previous = self._newest()
-        partial.rename(self.folder / f"epoch-{epoch + 1:05d}")
-        if previous is not None:
-            shutil.rmtree(previous)
+        done = partial.rename(self.folder / f"epoch-{epoch + 1:05d}")
+        for older in self.folder.glob("epoch-*"):
+            if older != done:
+                shutil.rmtree(older)
 
     def _newest(self) -> Path | None:
         return max(self.folder.glob("epoch-*"), default=None)

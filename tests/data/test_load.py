@@ -1,3 +1,5 @@
+import socket
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,10 +96,8 @@ def test_tensorflow_datasets(request):
 
 def test_a_set_that_is_not_there_says_what_to_run(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
-    monkeypatch.setattr(
-        tfds.core.DatasetBuilder, "download_and_prepare", lambda self, **_: (_ for _ in ()).throw(OSError("no network"))
-    )
     monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(socket.gaierror("no network")))
     with pytest.raises(InputError, match=r"mnist is not prepared .* tfds.load\('mnist'\)"):
         load_dataset("mnist")
 
