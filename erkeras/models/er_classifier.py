@@ -217,7 +217,9 @@ class ERClassifier(keras.Model):
         scale = tf.ones([], images.dtype)
         if self.epsilon_warm_up:
             scale = tf.minimum(scale, tf.cast(step, images.dtype) / self.epsilon_warm_up)
-        first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+        first = 0
+        if self.clean_fraction:
+            first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
         attacked = self.adversary.perturb(
             self._inner_logits, images[first:], labels[first:], self._step_seed(step, _ADVERSARY), scale
         )
