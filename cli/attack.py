@@ -54,6 +54,7 @@ def attack(
     """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
     from erkeras.data import check_dataset, load_dataset
     from erkeras.errors import InputError
+    from erkeras.files import write_arrays, write_text
     from erkeras.serving.folder import find_model, load_model
     from erkeras.threat import ThreatModel
 
@@ -93,9 +94,9 @@ def attack(
     summary = robustness.summary()
     show(model, dataset, split, threat, summary)
     if json_file is not None:
-        _write(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
+        write_text(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
     if save_images is not None:
-        _save_images(save_images, images, robustness)
+        write_arrays(save_images, _arrays(images, robustness))
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -150,27 +151,12 @@ def _report(
     }
 
 
-def _save_images(path: Path, images: Any, robustness: Any) -> None:
-    import os
-
-    import numpy as np
-
+def _arrays(images: Any, robustness: Any) -> dict[str, Any]:
     adversarial, successful = robustness.adversarial()
-    partial = path.with_name(f"{path.name}.partial.npz")
-    np.savez_compressed(
-        partial,
-        images=adversarial,
-        labels=images.labels,
-        clean_images=images.images,
-        indices=images.indices,
-        successful=successful,
-    )
-    os.replace(partial, path)
-
-
-def _write(path: Path, text: str) -> None:
-    import os
-
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    return {
+        "images": adversarial,
+        "labels": images.labels,
+        "clean_images": images.images,
+        "indices": images.indices,
+        "successful": successful,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from erkeras.data import read_arrays
 from erkeras.detection.density import ClassDensities
 from erkeras.detection.features import FEATURES, feature_function
 from erkeras.errors import InputError
+from erkeras.files import write_arrays
 from erkeras.models import ERClassifier
 
 _ARRAYS = (
@@ -189,10 +189,7 @@ class ERDetector:
         if self.densities is None:
             raise InputError("the detector is not fitted: call fit and calibrate first.")
         owners = {name: self.densities if hasattr(self.densities, name) else self for name in _ARRAYS}
-        partial = Path(f"{path}.partial.npz")
-        arrays: dict[str, Any] = {name: np.asarray(getattr(owner, name)) for name, owner in owners.items()}
-        np.savez_compressed(partial, **arrays)
-        os.replace(partial, path)
+        write_arrays(Path(path), {name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
 
     @classmethod
     def load(cls, path: str | Path, model: ERClassifier) -> ERDetector:
