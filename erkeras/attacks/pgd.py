@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from erkeras.attacks.attack import Attack, Logits, serializable
+from erkeras.attacks.attack import Attack, Logits, cross_entropy, serializable
 from erkeras.errors import InputError
 
 
@@ -60,7 +60,7 @@ class PGD(Attack):
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(adversarial)
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits(adversarial))
+                loss = cross_entropy(labels, logits(adversarial))
             gradient = tape.gradient(loss, adversarial)
             if self.threat.norm == "l_inf":
                 direction = tf.sign(gradient)
