@@ -66,6 +66,8 @@ class PGD(Attack):
                 direction = tf.sign(gradient)
             else:
                 axes = list(range(1, gradient.shape.rank))
+                # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
+                gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axis=axes, keepdims=True), 1e-37)
                 squares = tf.reduce_sum(tf.square(gradient), axis=axes, keepdims=True)
                 direction = gradient * tf.math.rsqrt(tf.maximum(squares, 1e-30))
             return (self.threat.project(adversarial + step_size * direction, images, scale),)
