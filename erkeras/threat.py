@@ -71,6 +71,7 @@ class ThreatModel:
         """
         import tensorflow as tf
 
+        images = tf.convert_to_tensor(images)
         radius = tf.cast(scale, images.dtype) * self.epsilon
         if self.norm == "l_inf":
             images = tf.clip_by_value(images, origins - radius, origins + radius)
@@ -91,6 +92,7 @@ class ThreatModel:
         """
         import tensorflow as tf
 
+        origins = tf.convert_to_tensor(origins)
         radius = tf.cast(scale, origins.dtype) * self.epsilon
         if self.norm == "l_inf":
             noise = _draw(tf.random.stateless_uniform, tf.shape(origins), seeds, 0, origins.dtype)

@@ -1,4 +1,66 @@
+"""What the tests share: quiet TensorFlow, one seed a test, tiny images and networks."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _same_seed_for_every_test():
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(7)
+
+
+@pytest.fixture
+def images():
+    """Twelve grey 4 x 4 images."""
+    return np.random.default_rng(0).uniform(size=(12, 4, 4, 1)).astype(np.float32)
+
+
+@pytest.fixture
+def labels():
+    return np.arange(12) % 3
+
+
+@pytest.fixture
+def tiny_networks():
+    """Builds an encoder of 4 x 4 images to codes of 3, and a classifier of three classes."""
+    import keras
+    from keras import layers
+
+    def build(*hidden, dtype=None):
+        encoder = keras.Sequential(
+            [
+                keras.Input((4, 4, 1), dtype=dtype),
+                layers.Flatten(dtype=dtype),
+                layers.Dense(6, activation="tanh", dtype=dtype),
+                *hidden,
+                layers.Dense(3, dtype=dtype),
+            ]
+        )
+        classifier = keras.Sequential(
+            [
+                keras.Input((3,), dtype=dtype),
+                layers.Dense(4, activation="relu", dtype=dtype),
+                layers.Dense(3, dtype=dtype),
+            ]
+        )
+        return encoder, classifier
+
+    return build
+
+
+@pytest.fixture
+def tiny_critic():
+    import keras
+
+    from erkeras.models.networks import build_critic
+
+    return keras.models.clone_model(build_critic(3, units=(5,)))
 
 
 @pytest.fixture(scope="session")

@@ -31,14 +31,14 @@ class FGSM(Attack):
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0
     ) -> tf.Tensor:
         norm = np.inf if self.threat.norm == "l_inf" else 2
+        # cleverhans casts images to float32.
         adversarial = fast_gradient_method(
-            logits,
+            lambda images_32: logits(tf.cast(images_32, images.dtype)),
             images,
-            tf.cast(scale, images.dtype) * self.threat.epsilon,
+            tf.cast(scale, tf.float32) * self.threat.epsilon,
             norm,
             clip_min=self.threat.lower,
             clip_max=self.threat.upper,
             y=labels,
         )
-        # cleverhans casts to float32.
         return tf.stop_gradient(tf.cast(adversarial, images.dtype))

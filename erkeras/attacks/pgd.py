@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from erkeras.attacks.attack import Attack, Logits, serializable
+from erkeras.attacks.attack import Attack, Logits, cross_entropy, serializable
 from erkeras.errors import InputError
 
 
@@ -60,12 +60,14 @@ class PGD(Attack):
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(adversarial)
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits(adversarial))
+                loss = cross_entropy(labels, logits(adversarial))
             gradient = tape.gradient(loss, adversarial)
             if self.threat.norm == "l_inf":
                 direction = tf.sign(gradient)
             else:
                 axes = list(range(1, gradient.shape.rank))
+                # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
+                gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axis=axes, keepdims=True), 1e-37)
                 squares = tf.reduce_sum(tf.square(gradient), axis=axes, keepdims=True)
                 direction = gradient * tf.math.rsqrt(tf.maximum(squares, 1e-30))
             return (self.threat.project(adversarial + step_size * direction, images, scale),)

@@ -7,7 +7,7 @@ softmax; `Victim.outputs` says which it was.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import keras
@@ -88,10 +88,10 @@ class Victim:
 
 
 def as_victim(model: Any) -> Victim:
-    """The adapter of a model; the same one for the same model, with all that was compiled for it."""
+    """The adapter of a model; the same one for the same (hashable) model, with all that was compiled for it."""
     if isinstance(model, Victim):
         return model
-    return _victim_of(model)
+    return _victim_of(model) if isinstance(model, Hashable) else Victim(model)
 
 
 # Holds the last few models alive together with their compiled attacks, and no more.

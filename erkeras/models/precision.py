@@ -40,4 +40,4 @@ def _twin(network: keras.Model) -> keras.Model:
     def rebuild(layer: keras.layers.Layer) -> keras.layers.Layer:
         return type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
 
-    return keras.models.clone_model(network, clone_function=rebuild)
+    return keras.models.clone_model(network, clone_function=rebuild, recursive=True)

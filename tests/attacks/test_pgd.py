@@ -1,0 +1,360 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+from keras import layers
+
+from erkeras.attacks import PGD, Victim
+from erkeras.errors import InputError
+from erkeras.models import ERClassifier
+from erkeras.threat import ThreatModel
+
+SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
+NORMS = ["l_inf", "l2"]
+EPSILON = {"l_inf": 0.1, "l2": 0.4}
+
+
+def uniform(shape, low=0.0, high=1.0, seed=0):
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+
+
+def linear_model(matrix):
+    matrix = tf.constant(matrix, tf.float32)
+    return lambda images: tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ matrix
+
+
+def cross_entropy(model, images, labels):
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))).numpy()
+
+
+@pytest.fixture
+def network():
+    """A random convolutional network of 6 x 6 images with steep logits."""
+    steep = keras.initializers.VarianceScaling(8.0)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
+            layers.Flatten(),
+            layers.Dense(12, activation="relu", kernel_initializer=steep),
+            layers.Dense(4, kernel_initializer=steep),
+        ]
+    )
+
+
+@pytest.fixture
+def points(network):
+    """Fifty images with the network's own labels, but for every tenth, whose label is wrong."""
+    images = uniform((50, 6, 6, 1))
+    labels = network(images).numpy().argmax(axis=1)
+    labels[::10] = (labels[::10] + 1) % 4
+    return images, labels
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stays_in_the_ball_and_in_bounds_and_uses_both(norm, shape):
+    images = uniform(shape)
+    images[:, 0] = images[:, 0].round()
+    model = linear_model(np.random.default_rng(1).normal(size=(np.prod(shape[1:]), 3)))
+    labels = model(images).numpy().argmax(axis=1)
+    threat = ThreatModel(norm, EPSILON[norm])
+    result = PGD(threat, steps=5, step_size=threat.epsilon)(model, images, labels, batch_size=4)
+    assert result.images.shape == shape
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    np.testing.assert_allclose(result.distance, threat.distance(result.images, images), rtol=1e-6)
+    assert result.distance.max() <= threat.epsilon + 1e-6
+    assert result.distance.max() > 0.7 * threat.epsilon
+
+
+def test_reaches_the_optimum_of_two_classes_in_l_inf():
+    weights = np.random.default_rng(2).normal(size=(12, 2))
+    model = linear_model(weights)
+    images, labels = uniform((8, 3, 4, 1)), np.arange(8) % 2
+    toward = np.sign(weights[:, 1] - weights[:, 0]) * np.where(labels == 0, 1, -1)[:, None]
+    optimum = np.clip(images + 0.1 * toward.reshape(images.shape), 0, 1)
+    found = PGD(ThreatModel("l_inf", 0.1), steps=20).perturb(
+        model, tf.constant(images), tf.constant(labels), tf.constant([0, 0])
+    )
+    np.testing.assert_allclose(found, optimum, atol=1e-6)
+
+
+def test_reaches_the_optimum_of_two_classes_in_l2():
+    weights = np.random.default_rng(2).normal(size=(12, 2))
+    model = linear_model(weights)
+    images, labels = uniform((8, 3, 4, 1), 0.4, 0.6), np.arange(8) % 2
+    difference = weights[:, 1] - weights[:, 0]
+    toward = difference / np.linalg.norm(difference) * np.where(labels == 0, 1, -1)[:, None]
+    found = PGD(ThreatModel("l2", 0.3), steps=40, step_size=0.075).perturb(
+        model, tf.constant(images), tf.constant(labels), tf.constant([0, 0])
+    )
+    gain = np.sum((found - images).numpy().reshape(8, 12) * toward, axis=1)
+    assert gain.min() > 0.99 * 0.3
+    assert gain.max() < 0.3 + 1e-6
+
+
+def test_reaches_the_optimum_of_three_classes_in_l_inf():
+    """The loss is convex in the image: its maximum over the cube is at a corner, and 256 corners can be tried."""
+    model = linear_model(np.random.default_rng(3).normal(size=(8, 3)))
+    images, labels = uniform((6, 2, 2, 2), 0.3, 0.7), np.arange(6) % 3
+    corners = 0.2 * np.array(list(itertools.product([-1, 1], repeat=8)), np.float32).reshape(-1, 2, 2, 2)
+    optimum = [
+        cross_entropy(model, image + corners, np.full(256, label)).max()
+        for image, label in zip(images, labels, strict=True)
+    ]
+    result = PGD(ThreatModel("l_inf", 0.2), steps=20, restarts=5)
+    found = np.max(
+        [
+            cross_entropy(
+                model, result.perturb(model, tf.constant(images), tf.constant(labels), tf.constant([seed, 0])), labels
+            )
+            for seed in range(5)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(found, optimum, rtol=1e-4)
+
+
+def distance_to_boundary(images, labels, matrix, norm):
+    """To the nearest other class of a linear model, in closed form; negative beyond it."""
+    logits = (images.reshape(len(images), -1) - 0.5) @ matrix
+    dual = 1 if norm == "l_inf" else 2
+    distances = np.full(logits.shape, np.inf)
+    for row, label in enumerate(labels):
+        for other in set(range(matrix.shape[1])) - {label}:
+            length = np.linalg.norm(matrix[:, label] - matrix[:, other], dual)
+            distances[row, other] = (logits[row, label] - logits[row, other]) / length
+    return distances.min(axis=1)
+
+
+def at_distance(target, count, matrix, norm):
+    """Images at a given distance from the boundary, by bisection along a line that crosses it."""
+    random = np.random.default_rng(4)
+    labels = np.arange(count) % matrix.shape[1]
+    shape = (count, 3, 4, 1)
+    near = 0.5 + random.uniform(-0.02, 0.02, shape)
+    toward = np.stack([matrix[:, label] - matrix.mean(axis=1) for label in labels]).reshape(shape)
+    low, high = np.full(count, -2.0), np.full(count, 2.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        images = near + middle[:, None, None, None] * toward
+        below = distance_to_boundary(images, labels, matrix, norm) < target
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    np.testing.assert_allclose(distance_to_boundary(images, labels, matrix, norm), target, rtol=1e-6)
+    return images.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_succeeds_exactly_where_an_adversarial_example_exists(norm, classes):
+    matrix = np.random.default_rng(5).normal(size=(12, classes))
+    epsilon = {"l_inf": 0.1, "l2": 0.3}[norm]
+    # Bounds that the ball does not reach: the closed form knows none.
+    attack = PGD(ThreatModel(norm, epsilon, -1.0, 2.0), steps=40, step_size=epsilon / 4, restarts=10)
+    for ratio, possible in ((0.99, True), (1.01, False)):
+        images, labels = at_distance(ratio * epsilon, 12, matrix, norm)
+        result = attack(linear_model(30 * matrix), images, labels, batch_size=12)
+        np.testing.assert_array_equal(result.clean_predictions, labels)
+        np.testing.assert_array_equal(result.success, possible)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("l_inf", np.inf), ("l2", 2)])
+def test_is_as_strong_as_cleverhans(network, points, norm, order):
+    images, labels = points
+    epsilon = EPSILON[norm]
+    ours = PGD(ThreatModel(norm, epsilon), steps=10, step_size=epsilon / 4, random_start=False)
+    theirs = projected_gradient_descent(
+        network, tf.constant(images), epsilon, epsilon / 4, 10, order,
+        clip_min=0.0, clip_max=1.0, y=tf.constant(labels), rand_init=False, sanity_checks=False,
+    )  # fmt: skip
+    found = ours.perturb(network, tf.constant(images), tf.constant(labels), tf.constant([0, 0]))
+    losses = [cross_entropy(network, adversarial, labels).mean() for adversarial in (images, found, theirs)]
+    assert losses[1] > 1.5 * losses[0]
+    assert losses[1] == pytest.approx(losses[2], rel=0.01)
+
+
+def test_restarts_never_weaken_any_image(network, points):
+    images, labels = points
+    threat = ThreatModel("l_inf", 0.03)
+    once, often = (PGD(threat, steps=3, restarts=restarts)(network, images, labels) for restarts in (1, 5))
+    assert np.all(often.success | ~once.success)
+    np.testing.assert_array_equal(often.images[once.success], once.images[once.success])
+    standing = ~often.success
+    assert standing.any()
+    gain = (cross_entropy(network, often.images, labels) - cross_entropy(network, once.images, labels))[standing]
+    assert gain.min() >= -1e-6
+    assert gain.max() > 1e-4
+
+
+def same(first, second):
+    for name in ("success", "predictions", "clean_predictions", "queries"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_allclose(first.images, second.images, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm):
+    images, labels = points
+    attack = PGD(ThreatModel(norm, EPSILON[norm] / 4), steps=3, restarts=2)
+
+    def run(rows):
+        return attack(network, images[rows], labels[rows], seed=6, indices=rows, batch_size=16)
+
+    def rows_of(result, rows):
+        fields = {name: value[rows] for name, value in vars(result).items() if name != "outputs"}
+        return type(result)(**fields, outputs=result.outputs)
+
+    everything = run(np.arange(50))
+    assert 5 < everything.success.sum() < 50
+    for start in range(0, 50, 37):
+        rows = np.arange(50)[start : start + 37]
+        same(run(rows), rows_of(everything, rows))
+    for row in range(0, 50, 7):
+        same(run(np.array([row])), rows_of(everything, [row]))
+    order = np.random.default_rng(8).permutation(50)
+    same(run(order), rows_of(everything, order))
+    np.testing.assert_array_equal(attack(network, images, labels, seed=6, batch_size=50).success, everything.success)
+
+
+def test_another_seed_or_index_starts_elsewhere(network, points):
+    images, labels = points
+    attack = PGD(ThreatModel("l_inf", 0.03), steps=1, step_size=0.0)
+
+    def start(seed=0, indices=None):
+        return attack(network, images, labels, seed=seed, indices=indices).images[labels == 1]
+
+    np.testing.assert_array_equal(start(), start(indices=np.arange(50)))
+    assert not np.allclose(start(), start(seed=1))
+    assert not np.allclose(start(), start(indices=np.arange(50) + 1))
+
+
+def test_is_compiled_once(network, points):
+    images, labels = points
+    traces = []
+
+    def model(images):
+        traces.append(images.shape)
+        return network(images, training=False)
+
+    attack = PGD(ThreatModel("l_inf", 0.05), steps=3, restarts=2)
+    attack(model, images, labels, batch_size=16)
+    first = len(traces)
+    assert first < 8
+    attack(model, images[:5], labels[:5], seed=3, batch_size=16)
+    PGD(ThreatModel("l_inf", 0.05), steps=3, restarts=2)(model, images[:33], labels[:33], batch_size=16)
+    assert len(traces) == first
+
+
+def test_points_wrong_when_clean_come_back_unchanged(network, points):
+    images, labels = points
+    result = PGD(ThreatModel("l_inf", 0.05), steps=3)(network, images, labels)
+    wrong = np.arange(50) % 10 == 0
+    np.testing.assert_array_equal(result.images[wrong], images[wrong])
+    assert result.success[wrong].all()
+    np.testing.assert_array_equal(result.queries[wrong], 1)
+    np.testing.assert_array_equal(result.distance[wrong], 0)
+    np.testing.assert_array_equal(result.predictions[wrong], result.clean_predictions[wrong])
+
+
+def test_queries_are_the_forward_passes_run(network, points):
+    images, labels = (part[1:10] for part in points)
+    passes = tf.Variable(0)
+
+    def counted(images):
+        passes.assign_add(1)
+        return network(images, training=False)
+
+    for restarts in (1, 3):
+        passes.assign(0)
+        result = PGD(ThreatModel("l_inf", 1e-4), steps=4, restarts=restarts)(
+            Victim(counted), images, labels, batch_size=9
+        )
+        assert not result.success.any()
+        np.testing.assert_array_equal(result.queries, passes.numpy())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_scale_0_returns_the_image_and_scale_half_halves_the_ball(network, points, norm):
+    images, labels = (tf.constant(part) for part in points)
+    attack = PGD(ThreatModel(norm, 0.2), steps=4)
+    np.testing.assert_array_equal(attack.perturb(network, images, labels, tf.constant([1, 2]), 0.0), images)
+    half = attack.perturb(network, images, labels, tf.constant([1, 2]), 0.5)
+    np.testing.assert_allclose(tf.reduce_max(attack.threat.distance(half, images)), 0.1, atol=1e-5)
+
+
+def test_without_random_start_one_round_from_the_image(network, points):
+    images, labels = (tf.constant(part) for part in points)
+    attack = PGD(ThreatModel("l_inf", 0.2), steps=1, step_size=0.0, restarts=5, random_start=False)
+    assert attack.rounds == 1
+    np.testing.assert_array_equal(attack.perturb(network, images, labels, tf.constant([1, 2])), images)
+
+
+def test_default_step_crosses_the_ball_in_an_attack(network, points):
+    images, labels = (tf.constant(part) for part in points)
+    threat, seeds = ThreatModel("l_inf", 0.1), tf.constant([1, 2])
+    default = PGD(threat, steps=5).perturb(network, images, labels, seeds)
+    np.testing.assert_array_equal(
+        default, PGD(threat, steps=5, step_size=2.5 * 0.1 / 5).perturb(network, images, labels, seeds)
+    )
+
+
+def test_training_and_evaluation_run_the_same_function(tiny_networks, images, labels, monkeypatch):
+    made = []
+
+    def recording(self, *arguments, perturb=PGD.perturb):
+        made.append(perturb(self, *arguments))
+        return made[-1]
+
+    attack = PGD(ThreatModel("l_inf", 0.2), steps=3, random_start=False)
+    model = ERClassifier(*tiny_networks(), adversary=attack)
+    model.compile("sgd")
+    labels = model(images).numpy().argmax(axis=1)
+    evaluated = attack(model, images, labels).images
+    monkeypatch.setattr(PGD, "perturb", recording)
+    model.train_step((tf.constant(images), tf.constant(labels)))
+    (trained,) = made
+    np.testing.assert_allclose(trained, evaluated, atol=1e-6)
+    assert np.abs(evaluated - images).max() > 0.19
+    attack(Victim(model), images, labels)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("steepness", [1.0, 50.0])
+def test_step_in_l2_has_its_length_however_confident_the_model_is(steepness):
+    model = linear_model(steepness * np.array([[1.0, 0], [0.5, 0], [0, 0], [0, 0]]))
+    images = tf.fill([1, 2, 2, 1], 0.9)
+    attack = PGD(ThreatModel("l2", 0.5), steps=1, step_size=0.25, random_start=False)
+    found = attack.perturb(model, images, tf.constant([0]), tf.constant([0, 0]))
+    np.testing.assert_allclose(attack.threat.distance(found, images), 0.25, rtol=1e-4)
+
+
+def test_float64_images_stay_float64():
+    attack = PGD(ThreatModel("l2", 0.2), steps=2)
+    matrix = tf.constant(np.random.default_rng(0).normal(size=(4, 2)))
+    images = tf.fill([2, 2, 2, 1], tf.constant(0.5, tf.float64))
+    found = attack.perturb(
+        lambda images: tf.reshape(images, [-1, 4]) @ matrix, images, tf.constant([0, 1]), tf.constant([0, 0])
+    )
+    assert found.dtype == tf.float64
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [({"steps": 0}, "steps is 0"), ({"restarts": 0}, "restarts is 0"), ({"step_size": -1.0}, "-1.0"),
+     ({"step_size": float("nan")}, "nan")],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings, given):
+    with pytest.raises(InputError, match=given):
+        PGD(**settings)
+
+
+def test_config_round_trip():
+    attack = PGD(ThreatModel("l2", 0.7, -1.0, 2.0), steps=3, step_size=0.1, restarts=2, random_start=False)
+    assert PGD.from_config(attack.get_config()) == attack
+    config = keras.saving.serialize_keras_object(attack)
+    assert config["registered_name"] == "erkeras>PGD"
+    assert keras.saving.deserialize_keras_object(config) == attack

@@ -1,0 +1,233 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from erkeras.attacks import FGSM, PGD, Victim
+from erkeras.attacks.victim import as_victim
+from erkeras.errors import InputError
+from erkeras.threat import ThreatModel
+
+
+@pytest.fixture
+def network():
+    """Ends in logits."""
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            layers.Flatten(),
+            layers.Dense(8, activation="tanh"),
+            layers.Dropout(0.5),
+            layers.Dense(3, kernel_initializer=keras.initializers.VarianceScaling(9.0)),
+        ]
+    )
+
+
+def sequential(network, *ending):
+    return keras.Sequential([keras.Input((4, 4, 1)), *network.layers[:-1], *ending])
+
+
+def functional(network, *ending):
+    inputs = outputs = keras.Input((4, 4, 1))
+    for layer in [*network.layers[:-1], *ending]:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+def dense_like(layer, **options):
+    dense = layers.Dense(3, activation="softmax", **options)
+    dense.build((None, layer.kernel.shape[0]))
+    dense.set_weights(layer.get_weights()[: len(dense.weights)])
+    return dense
+
+
+ENDINGS = {
+    "softmax dense": lambda layer: [dense_like(layer)],
+    "softmax dense without bias": lambda layer: [dense_like(layer, use_bias=False)],
+    "softmax layer": lambda layer: [layer, layers.Softmax()],
+    "softmax activation": lambda layer: [layer, layers.Activation("softmax")],
+}
+
+
+@pytest.mark.parametrize("build", [sequential, functional])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_softmax_at_the_end_is_taken_off(network, images, build, ending):
+    probabilities = build(network, *ENDINGS[ending](network.layers[-1]))
+    np.testing.assert_allclose(probabilities(images).numpy().sum(axis=1), 1, rtol=1e-5)
+    victim = Victim(probabilities)
+    logits = victim.logits(tf.constant(images))
+    np.testing.assert_allclose(logits, network(images, training=False), atol=1e-6)
+    victim.predict(images)
+    assert victim.outputs == "logits before the softmax"
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), logits, atol=1e-6)
+
+
+def test_softmax_taken_off_follows_the_weights(network, images):
+    victim = Victim(sequential(network, dense_like(network.layers[-1])))
+    kernel = victim.model.layers[-1].kernel
+    before = victim.logits(tf.constant(images))
+    kernel.assign(2 * kernel)
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), 2 * before, atol=1e-5)
+
+
+def test_softmax_layer_shared_with_another_model_is_no_obstacle(network, images):
+    softmax = layers.Softmax()
+    model = functional(network, network.layers[-1], softmax)
+    softmax(keras.Input((5,)))
+    labels, classes = Victim(model).predict(images)
+    np.testing.assert_array_equal(labels, network(images).numpy().argmax(axis=1))
+    assert classes == 3
+
+
+def test_keras_logits_are_logits_in_inference_mode(network, images):
+    victim = Victim(network)
+    assert victim.outputs == "unknown"
+    labels, classes = victim.predict(images, batch_size=5)
+    assert (victim.outputs, classes) == ("logits", 3)
+    expected = network(images, training=False).numpy()
+    np.testing.assert_array_equal(labels, expected.argmax(axis=1))
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), expected, atol=1e-6)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def call(self, images, training=None):
+        return tf.nn.softmax(self.network(images, training=training))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: lambda images: tf.nn.softmax(model(images)), Subclassed])
+def test_probabilities_are_told_from_logits(network, images, wrap):
+    victim = Victim(wrap(network))
+    victim.predict(images)
+    assert victim.outputs == "probabilities"
+    log_softmax = tf.nn.log_softmax(network(images))
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), log_softmax, atol=1e-5)
+
+
+def test_probability_of_zero_has_a_finite_logit(images):
+    victim = Victim(lambda images: tf.tile([[1.0, 0.0]], [tf.shape(images)[0], 1]))
+    victim.predict(images)
+    assert victim.outputs == "probabilities"
+    assert np.isfinite(victim.logits(tf.constant(images))).all()
+
+
+@pytest.mark.parametrize("outputs", [[[0.2, 0.2]], [[2.0, -1.0]], [[0.5, 0.6]]])
+def test_rows_that_do_not_sum_to_1_or_leave_0_to_1_are_logits(images, outputs):
+    victim = Victim(lambda images: tf.tile(tf.constant(outputs), [tf.shape(images)[0], 1]))
+    victim.predict(images)
+    assert victim.outputs == "logits"
+
+
+def test_tf_function_is_a_model(network, images):
+    @tf.function
+    def model(images):
+        return network(images, training=False)
+
+    victim = Victim(model)
+    np.testing.assert_array_equal(victim.predict(images)[0], network(images).numpy().argmax(axis=1))
+
+
+def test_logits_come_in_the_dtype_of_the_images(network, images):
+    assert Victim(network).logits(tf.constant(images, tf.float64)).dtype == tf.float64
+
+
+def save(network, path, *signatures):
+    """A SavedModel with some of the signatures: probabilities and labels, logits, codes."""
+    spec = tf.TensorSpec([None, 4, 4, 1], tf.float32, name="images")
+
+    @tf.function(input_signature=[spec])
+    def serving_default(images):
+        logits = network(images, training=False)
+        return {"probabilities": tf.nn.softmax(logits), "label": tf.argmax(logits, axis=1), "score": logits[:, 0]}
+
+    @tf.function(input_signature=[spec])
+    def logits(images):
+        return {"logits": network(images, training=False)}
+
+    @tf.function(input_signature=[spec])
+    def embed(images):
+        return {"codes": network.layers[1](network.layers[0](images))}
+
+    @tf.function(input_signature=[spec])
+    def two_outputs(images):
+        return {"first": network(images, training=False), "second": network(images, training=False)}
+
+    module = tf.Module()
+    module.network = network
+    functions = {"serving_default": serving_default, "logits": logits, "embed": embed, "two_outputs": two_outputs}
+    tf.saved_model.save(module, path, {name.split(":")[0]: functions[name.split(":")[-1]] for name in signatures})
+    return tf.saved_model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "outputs"),
+    [(["serving_default"], "probabilities"), (["logits"], "logits"), (["serving_default", "logits"], "logits")],
+)
+def test_saved_model_by_its_signatures(network, images, tmp_path, signatures, outputs):
+    victim = Victim(save(network, str(tmp_path), *signatures))
+    labels, classes = victim.predict(images)
+    expected = network(images, training=False).numpy()
+    assert (victim.outputs, classes) == (outputs, 3)
+    np.testing.assert_array_equal(labels, expected.argmax(axis=1))
+    if outputs == "probabilities":
+        expected = tf.nn.log_softmax(expected)
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("signatures", [["embed"], ["serving_default:two_outputs"]])
+def test_saved_model_without_a_fitting_signature_is_refused(network, tmp_path, signatures):
+    with pytest.raises(InputError, match="embed" if signatures == ["embed"] else "second"):
+        Victim(save(network, str(tmp_path), *signatures))
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "logits"])
+@pytest.mark.parametrize(
+    "attack", [PGD(ThreatModel("l_inf", 0.1), steps=3, random_start=False), FGSM(ThreatModel("l_inf", 0.1))]
+)
+def test_gradient_attack_through_a_saved_model_is_the_attack_on_the_model(network, images, tmp_path, signature, attack):
+    labels = network(images).numpy().argmax(axis=1)
+    loaded = attack(save(network, str(tmp_path), signature), images, labels)
+    direct = attack(network, images, labels)
+    np.testing.assert_allclose(loaded.images, direct.images, atol=1e-5)
+    assert loaded.distance.min() > 0.09
+
+
+@pytest.mark.parametrize("model", [3, "model.keras", None, {"model": 1}, [1.0], np.zeros(3)])
+def test_something_else_is_refused(model, images, labels):
+    with pytest.raises(InputError, match=type(model).__name__):
+        FGSM()(model, images, labels)
+
+
+class Unhashable:
+    """As a dataclass that is not frozen is."""
+
+    __hash__ = None
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, images):
+        return self.network(images, training=False)
+
+
+def test_unhashable_function_is_a_model(network, images):
+    victim = as_victim(Unhashable(network))
+    np.testing.assert_array_equal(victim.predict(images)[0], network(images).numpy().argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda images: images,
+        lambda images: tf.reduce_mean(images, axis=[1, 2, 3]),
+        lambda images: tf.ones([2, 3]),
+        lambda images: {"logits": tf.ones([tf.shape(images)[0], 3])},
+    ],
+)
+def test_outputs_of_another_shape_are_refused(model, images, labels):
+    with pytest.raises(InputError, match="one row of logits or probabilities"):
+        FGSM()(model, images, labels)

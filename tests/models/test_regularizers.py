@@ -1,0 +1,131 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from erkeras.errors import InputError
+from erkeras.models import CrossEntropy, StandardNormal, WassersteinCritic
+from erkeras.models.networks import build_critic
+
+
+def normal(shift=0.0, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(shift, 1, (32, 3)), tf.float32)
+
+
+def weights_of(critic):
+    return np.concatenate([weight.ravel() for weight in critic.get_weights()])
+
+
+def small_critic():
+    return build_critic(3, units=(8,))
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "coupling", "joins", "has_line_9"),
+    [(0.1, "separate", False, True), (0.1, "joint", True, False), (0.0, "separate", False, False),
+     (0.0, "joint", False, False)],
+)  # fmt: skip
+def test_where_the_loss_goes(coefficient, coupling, joins, has_line_9):
+    regularizer = WassersteinCritic(coefficient, coupling=coupling)
+    assert (regularizer.joins_line_8, regularizer.has_line_9) == (joins, has_line_9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [({"coefficient": -0.1}, "-0.1"), ({"coefficient": float("nan")}, "nan"), ({"clip": 0.0}, "clip is 0.0"),
+     ({"clip": -1.0}, "-1.0"), ({"clip": float("nan")}, "nan"), ({"coupling": "both"}, "'both'")],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings, given):
+    with pytest.raises(InputError, match=given):
+        WassersteinCritic(**settings)
+
+
+def test_default_critic_is_the_authors():
+    regularizer = WassersteinCritic()
+    regularizer.build_for(5)
+    assert [weight.shape for weight in regularizer.critic.get_weights()[::2]] == [
+        (5, 512), (512, 512), (512, 512), (512, 512), (512, 1),
+    ]  # fmt: skip
+    assert len(regularizer.trainable_variables) == 10
+    assert np.abs(weights_of(regularizer.critic)).max() <= 0.01
+
+
+def test_update_gives_the_estimate_of_before_and_widens_it():
+    regularizer = WassersteinCritic(0.5, small_critic(), clip=0.1)
+    regularizer.build_for(3)
+    codes, samples = normal(3.0), normal(seed=1)
+    optimizer = keras.optimizers.SGD(0.5)
+    estimates = []
+    for _ in range(20):
+        critic = regularizer.critic
+        expected = np.mean(critic(samples)) - np.mean(critic(codes))
+        estimates.append(float(regularizer.update(codes, samples, optimizer)))
+        assert estimates[-1] == pytest.approx(expected, abs=1e-6)
+        assert np.abs(weights_of(critic)).max() <= 0.1 + 1e-8
+    assert estimates[-1] > estimates[0] + 0.01
+    assert np.isclose(np.abs(weights_of(critic)), 0.1).any()
+
+
+def test_update_of_equal_distributions_moves_nothing():
+    regularizer = WassersteinCritic(0.5, small_critic())
+    regularizer.build_for(3)
+    before = weights_of(regularizer.critic)
+    assert regularizer.update(normal(), normal(), keras.optimizers.SGD(0.5)) == 0
+    np.testing.assert_allclose(weights_of(regularizer.critic), before, atol=1e-8)
+
+
+def test_loss_is_minus_lambda_mean_score():
+    regularizer = WassersteinCritic(0.5, small_critic())
+    regularizer.build_for(3)
+    codes = normal()
+    assert float(regularizer.loss(codes)) == pytest.approx(-0.5 * np.mean(regularizer.critic(codes)), abs=1e-7)
+
+
+def test_descending_the_loss_moves_codes_to_the_prior():
+    regularizer = WassersteinCritic(1.0, small_critic(), clip=0.1)
+    regularizer.build_for(3)
+    codes, optimizer = tf.Variable(normal(3.0)), keras.optimizers.SGD(0.5)
+    for step in range(60):
+        regularizer.update(codes, normal(seed=step), optimizer)
+        with tf.GradientTape() as tape:
+            loss = regularizer.loss(codes)
+        codes.assign_sub(300.0 * tape.gradient(loss, codes))
+    assert np.abs(codes.numpy().mean(axis=0)).max() < 1.5
+
+
+def test_config_round_trip_with_its_critic():
+    regularizer = WassersteinCritic(0.3, small_critic(), clip=0.2, coupling="joint", name="critic_of_mine")
+    config = keras.saving.serialize_keras_object(regularizer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert (again.coefficient, again.clip, again.coupling, again.name) == (0.3, 0.2, "joint", "critic_of_mine")
+    assert again.critic.get_config() == regularizer.critic.get_config()
+    assert again.get_config() == regularizer.get_config()
+
+
+def test_config_round_trip_before_the_critic_is_made():
+    again = WassersteinCritic.from_config(WassersteinCritic(0.3).get_config())
+    assert again.critic is None
+    assert again.coefficient == 0.3
+
+
+@pytest.mark.parametrize("part", [CrossEntropy(), StandardNormal()])
+def test_parts_round_trip_through_their_config(part):
+    config = keras.saving.serialize_keras_object(part)
+    assert config["registered_name"] == f"erkeras>{type(part).__name__}"
+    assert type(keras.saving.deserialize_keras_object(config)) is type(part)
+
+
+def test_standard_normal_is_standard_and_a_function_of_its_seed():
+    samples = StandardNormal().sample([4000, 2], tf.constant([1, 2]), tf.float64)
+    assert samples.dtype == tf.float64
+    np.testing.assert_allclose(samples.numpy().mean(axis=0), 0, atol=0.06)
+    np.testing.assert_allclose(np.cov(samples.numpy().T), np.eye(2), atol=0.08)
+    np.testing.assert_array_equal(StandardNormal().sample([4000, 2], tf.constant([1, 2]), tf.float64), samples)
+    assert not np.allclose(StandardNormal().sample([4000, 2], tf.constant([2, 2]), tf.float64), samples)
+
+
+def test_cross_entropy_is_one_number_an_example():
+    logits = np.random.default_rng(0).normal(size=(6, 4))
+    labels = np.arange(6) % 4
+    expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]
+    np.testing.assert_allclose(CrossEntropy()(labels, tf.constant(logits)), expected, rtol=1e-10)
