@@ -89,8 +89,12 @@ def train(
 
     if not done:
         console.load_tensorflow()
-    with console.RichProgress() as progress:
-        card = run(job, output, resume, progress)
+    try:
+        with console.RichProgress() as progress:
+            card = run(job, output, resume, progress)
+    except KeyboardInterrupt:
+        console.messages.print("What is done is kept: the same command with --resume goes on from the last epoch.")
+        raise
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")
     show(card, output)
