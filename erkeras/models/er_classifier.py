@@ -178,7 +178,8 @@ class ERClassifier(keras.Model):
         self._loss_mean.update_state(losses, sample_weight)
         self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
         if self.adversary is not None:
-            self._adversarial_accuracy.update_state(labels[first_attacked:], logits[first_attacked:])
+            weight = None if sample_weight is None else sample_weight[first_attacked:]
+            self._adversarial_accuracy.update_state(labels[first_attacked:], logits[first_attacked:], weight)
         if self.regularizer is not None:
             self._divergence.update_state(divergence)
         return self.compute_metrics(images, labels, logits, sample_weight)
