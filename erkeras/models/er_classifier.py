@@ -250,6 +250,8 @@ class ERClassifier(keras.Model):
         return cls(**{**config, **parts})
 
     def get_compile_config(self) -> dict[str, Any]:
+        if not self.compiled:
+            return {}
         config = {name: value for name, value in super().get_compile_config().items() if "loss" not in name}
         return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
 
