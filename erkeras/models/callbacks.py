@@ -52,10 +52,14 @@ class Checkpoint(keras.callbacks.Callback):
         partial.mkdir()
         self.model.save_weights(partial / "state.weights.h5")
         (partial / "history.json").write_text(json.dumps(self.history))
-        previous = self._newest()
-        partial.rename(self.folder / f"epoch-{epoch + 1:05d}")
-        if previous is not None:
-            shutil.rmtree(previous)
+        previous = list(self.folder.glob("epoch-*"))
+        newest = self.folder / f"epoch-{epoch + 1:05d}"
+        if newest in previous:  # of an earlier training, not restored, whose place this one takes
+            previous.remove(newest)
+            shutil.rmtree(newest)
+        partial.rename(newest)
+        for path in previous:
+            shutil.rmtree(path)
 
     def _newest(self) -> Path | None:
         return max(self.folder.glob("epoch-*"), default=None)
