@@ -304,5 +304,7 @@ def _code_size(encoder: keras.Model, classifier: keras.Model) -> int:
     if not sizes:
         raise InputError("the size of the codes is unknown: give a Sequential or Functional encoder or classifier.")
     if len(set(sizes)) > 1:
-        raise InputError(f"the encoder gives codes of size {sizes[0]} and the classifier takes {sizes[1]}: make them fit.")
+        raise InputError(
+            f"the encoder gives codes of size {sizes[0]} and the classifier takes {sizes[1]}: make them fit."
+        )
     return sizes[0]
