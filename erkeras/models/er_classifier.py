@@ -204,6 +204,11 @@ class ERClassifier(keras.Model):
         return results
 
     @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        # Keras keeps a "loss" of its own, which nothing updates here: this model's takes its place.
+        return list({metric.name: metric for metric in super().metrics}.values())
+
+    @property
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
 
