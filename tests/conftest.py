@@ -55,12 +55,34 @@ def tiny_networks():
 
 
 @pytest.fixture
-def tiny_critic():
+def tiny_model(tiny_networks):
+    """Builds and compiles an ERClassifier of them: critic, PGD, three different optimizers."""
     import keras
 
+    from erkeras.attacks import PGD
+    from erkeras.models import ERClassifier, WassersteinCritic
     from erkeras.models.networks import build_critic
+    from erkeras.threat import ThreatModel
 
-    return keras.models.clone_model(build_critic(3, units=(5,)))
+    def build(*hidden, initial=1, compiled=None, **options):
+        keras.utils.set_random_seed(initial)
+        model = ERClassifier(
+            *tiny_networks(*hidden),
+            **{
+                "regularizer": WassersteinCritic(0.5, build_critic(3, units=(5,)), clip=0.1),
+                "adversary": PGD(ThreatModel("l_inf", 0.2), steps=2),
+                **options,
+            },
+        )
+        model.compile(
+            keras.optimizers.Adam(0.02),
+            keras.optimizers.RMSprop(0.003),
+            keras.optimizers.Adam(0.004, beta_1=0.5),
+            **(compiled or {}),
+        )
+        return model
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,11 @@ class Checkpoint(keras.callbacks.Callback):
         partial.mkdir()
         self.model.save_weights(partial / "state.weights.h5")
         (partial / "history.json").write_text(json.dumps(self.history))
-        done = partial.rename(self.folder / f"epoch-{epoch + 1:05d}")
+        newest = self.folder / f"epoch-{epoch + 1:05d}"
+        shutil.rmtree(newest, ignore_errors=True)  # of an earlier training that was not restored
+        partial.rename(newest)
         for older in self.folder.glob("epoch-*"):
-            if older != done:
+            if older != newest:
                 shutil.rmtree(older)
 
     def _newest(self) -> Path | None:

@@ -77,6 +77,7 @@ class ERClassifier(keras.Model):
             raise InputError(f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1.")
         if epsilon_warm_up < 0:
             raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
+        self._code_size = _code_size(encoder, classifier)
         self.encoder = encoder
         self.classifier = classifier
         self.regularizer = regularizer
@@ -88,7 +89,7 @@ class ERClassifier(keras.Model):
         self.inner_bfloat16 = inner_bfloat16
         self.seed = seed
         if regularizer is not None:
-            regularizer.build_for(encoder.output_shape[-1])
+            regularizer.build_for(self._code_size)
         self._inner_logits = in_bfloat16(encoder, classifier) if inner_bfloat16 else self._inference_logits
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._clean_accuracy = keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")
@@ -144,7 +145,7 @@ class ERClassifier(keras.Model):
         adversarial, first_attacked = self._attack_batch(images, labels, step)
 
         # 5: z_i from the prior
-        code_shape = [tf.shape(images)[0], self.encoder.output_shape[-1]]
+        code_shape = [tf.shape(images)[0], self._code_size]
         prior_samples = self.prior.sample(code_shape, self._step_seed(step, _PRIOR), images.dtype)
 
         with tf.GradientTape() as tape:
@@ -204,6 +205,11 @@ class ERClassifier(keras.Model):
         return results
 
     @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        # Keras keeps a "loss" of its own, which nothing updates here: this model's takes its place.
+        return list({metric.name: metric for metric in super().metrics}.values())
+
+    @property
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
 
@@ -253,6 +259,8 @@ class ERClassifier(keras.Model):
         return cls(**{**config, **parts})
 
     def get_compile_config(self) -> dict[str, Any]:
+        if not self.compiled:
+            return {}
         config = {name: value for name, value in super().get_compile_config().items() if "loss" not in name}
         return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
 
@@ -295,3 +303,16 @@ def _check_networks(encoder: keras.Model, classifier: keras.Model) -> None:
     last = classifier.layers[-1] if classifier.layers else None
     if isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax):
         raise InputError("the classifier ends in a softmax: let it end in logits, which the losses take.")
+
+
+def _code_size(encoder: keras.Model, classifier: keras.Model) -> int:
+    """k of the paper, from whichever network knows its shapes: subclassed ones do not."""
+    shapes = getattr(encoder, "output_shape", None), getattr(classifier, "input_shape", None)
+    sizes = [shape[-1] for shape in shapes if shape]
+    if not sizes:
+        raise InputError("the size of the codes is unknown: give a Sequential or Functional encoder or classifier.")
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f"the encoder gives codes of size {sizes[0]} and the classifier takes {sizes[1]}: make them fit."
+        )
+    return sizes[0]
