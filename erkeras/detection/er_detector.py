@@ -124,9 +124,10 @@ class ERDetector:
         self.weight = float(regression.coef_[0, 0] / spread)
         self.bias = float(regression.intercept_[0] - self.weight * centre)
         scores = 1 / (1 + np.exp(-(self.weight * negatives + self.bias)))
-        # The order statistic that a new natural image exceeds with at most the stated probability.
+        # The order statistic that a new natural image exceeds with at most the stated probability; halfway to the
+        # next one, so that rounding decides no verdict.
         rank = min(math.ceil((len(scores) + 1) * (1 - false_positive_rate)), len(scores))
-        self.threshold = float(np.sort(scores)[rank - 1])
+        self.threshold = float(np.append(np.sort(scores), 1.0)[rank - 1 : rank + 1].mean())
         self.false_positive_rate = false_positive_rate
         self._compile()
         return self
