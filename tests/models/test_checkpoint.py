@@ -1,0 +1,140 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from erkeras.models import Checkpoint
+
+
+def state(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    variables += [*model.critic_optimizer.variables, *model.regularizer_optimizer.variables]
+    return [variable.numpy() for variable in variables]
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def build(tiny_model):
+    def build(initial=1):
+        return tiny_model(layers.Dropout(0.5, seed=initial), layers.BatchNormalization(), initial=initial)
+
+    return build
+
+
+@pytest.fixture
+def fit(images, labels):
+    def fit(model, checkpoint, epochs, initial_epoch=0):
+        callbacks = [checkpoint] if checkpoint else None
+        return model.fit(
+            images, labels, batch_size=4, epochs=epochs, initial_epoch=initial_epoch, shuffle=False, verbose=0,
+            callbacks=callbacks,
+        ).history  # fmt: skip
+
+    return fit
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_training_goes_on_bit_for_bit(build, fit, tmp_path):
+    straight = build()
+    history = fit(straight, None, 4)
+    fit(build(), Checkpoint(tmp_path), 2)
+    resumed, checkpoint = build(initial=2), Checkpoint(tmp_path)
+    epoch = checkpoint.restore(resumed)
+    assert epoch == 2
+    fit(resumed, checkpoint, 4, initial_epoch=epoch)
+    assert_same(state(straight), state(resumed))
+    assert checkpoint.history == [{name: values[number] for name, values in history.items()} for number in range(4)]
+
+
+def test_one_checkpoint_is_kept(build, fit, tmp_path):
+    fit(build(), Checkpoint(tmp_path / "new" / "folder"), 3)
+    assert names(tmp_path / "new" / "folder") == ["epoch-00003"]
+
+
+def test_nothing_to_restore(build, tmp_path):
+    model = build()
+    before = state(model)
+    assert Checkpoint(tmp_path / "missing").restore(model) == 0
+    assert_same(before, state(model))
+
+
+def test_half_written_checkpoint_is_ignored_and_written_over(build, fit, tmp_path):
+    model = build()
+    fit(model, Checkpoint(tmp_path), 1)
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "state.weights.h5").write_bytes(b"half")
+    (tmp_path / "partial" / "rubbish").write_bytes(b"")
+    resumed, checkpoint = build(initial=2), Checkpoint(tmp_path)
+    assert checkpoint.restore(resumed) == 1
+    assert_same(state(model), state(resumed))
+    fit(resumed, checkpoint, 2, initial_epoch=1)
+    assert names(tmp_path) == ["epoch-00002"]
+    assert names(tmp_path / "epoch-00002") == ["history.json", "state.weights.h5"]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before the weights", "after the weights", "before the rename", "after the rename"])
+def test_whenever_it_is_killed_a_whole_checkpoint_is_there(build, fit, tmp_path, monkeypatch, moment):
+    model, checkpoint = build(), Checkpoint(tmp_path)
+    fit(model, checkpoint, 1)
+    after_one = state(model)
+
+    def killed(*_, **__):
+        raise Killed
+
+    def save_half(path):
+        path.write_bytes(b"half")
+        raise Killed
+
+    if moment == "before the weights":
+        monkeypatch.setattr(model, "save_weights", killed)
+    elif moment == "after the weights":
+        monkeypatch.setattr(model, "save_weights", save_half)
+    elif moment == "before the rename":
+        monkeypatch.setattr("pathlib.Path.rename", killed)
+    else:
+        rename = type(tmp_path).rename
+        monkeypatch.setattr("pathlib.Path.rename", lambda *paths: killed(rename(*paths)))
+    with pytest.raises(Killed):
+        fit(model, checkpoint, 2, initial_epoch=1)
+    monkeypatch.undo()
+
+    resumed = build(initial=2)
+    checkpoint = Checkpoint(tmp_path)
+    assert checkpoint.restore(resumed) == (2 if moment == "after the rename" else 1)
+    assert_same(state(model) if moment == "after the rename" else after_one, state(resumed))
+    fit(resumed, checkpoint, 3, initial_epoch=len(checkpoint.history))
+    assert names(tmp_path)[-1] == "epoch-00003"
+    assert "partial" not in names(tmp_path)
+
+
+def test_training_anew_in_a_used_folder_replaces_what_is_there(build, fit, tmp_path):
+    fit(build(), Checkpoint(tmp_path), 1)
+    model = build(initial=2)
+    fit(model, Checkpoint(tmp_path), 1)
+    resumed = build()
+    assert Checkpoint(tmp_path).restore(resumed) == 1
+    assert_same(state(model), state(resumed))
+
+
+def test_works_for_any_keras_model(images, labels, tmp_path):
+    def build():
+        model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    model = build()
+    model.fit(images, labels, verbose=0, callbacks=[Checkpoint(tmp_path)])
+    restored = build()
+    Checkpoint(tmp_path).restore(restored)
+    assert_same(model.get_weights(), restored.get_weights())

@@ -1,0 +1,426 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from erkeras.attacks import FGSM, PGD
+from erkeras.errors import InputError
+from erkeras.models import CrossEntropy, ERClassifier, StandardNormal, WassersteinCritic
+from erkeras.threat import ThreatModel
+
+OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
+
+
+def state(model):
+    """Weights, states of random layers and of the three optimizers."""
+    variables = list(model.variables)
+    for name in OPTIMIZERS:
+        variables += getattr(model, name).variables
+    return [variable.numpy() for variable in variables]
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def fit(model, images, labels, epochs, **options):
+    return model.fit(images, labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0, **options)
+
+
+@pytest.fixture
+def stripes():
+    """Dark images, and images with a bright first or second column: easy to tell apart under small perturbations."""
+    labels = np.arange(60) % 3
+    images = 0.2 * np.random.default_rng(0).uniform(size=(60, 4, 4, 1))
+    for column in (0, 1):
+        images[labels == column + 1, :, column] += 0.8
+    return images.astype(np.float32), labels
+
+
+def test_fit_learns_to_resist_its_adversary(tiny_model, stripes):
+    images, labels = stripes
+    model = tiny_model(initial=2, epsilon_warm_up=60)
+    before = model.evaluate(images, labels, verbose=0, return_dict=True)
+    model.fit(images, labels, batch_size=10, epochs=30, verbose=0)
+    after = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert before["adversarial_accuracy"] < 0.6
+    assert after["clean_accuracy"] > 0.95
+    assert after["adversarial_accuracy"] > 0.9
+    attacked = PGD(ThreatModel("l_inf", 0.2), steps=10)(model, images, labels)
+    assert attacked.robust_accuracy > 0.85
+
+
+@pytest.mark.parametrize("adversary", [None, FGSM(ThreatModel("l_inf", 0.1)), PGD(ThreatModel("l2", 0.1), steps=1)])
+@pytest.mark.parametrize("regularizer", [None, WassersteinCritic(0.1)])
+def test_logs_name_what_was_measured(tiny_model, images, labels, adversary, regularizer):
+    model = tiny_model(adversary=adversary, regularizer=regularizer)
+    history = fit(model, images, labels, 1, validation_data=(images, labels)).history
+    measured = {"loss", "clean_accuracy"} | ({"adversarial_accuracy"} if adversary else set())
+    assert set(history) == measured | {f"val_{name}" for name in measured} | ({"wasserstein"} if regularizer else set())
+    assert np.isfinite(list(history.values())).all()
+
+
+def test_evaluate_is_loss_and_accuracy_clean_and_attacked(tiny_model, images, labels):
+    model = tiny_model()
+    logits = model(images).numpy().astype(np.float64)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), labels]
+    seeds = tf.tile(tf.constant([[model.seed, 0]], tf.int64), [12, 1])
+    attacked = model.adversary.perturb(lambda images: model(images), tf.constant(images), tf.constant(labels), seeds)
+    expected = {
+        "loss": losses.mean(),
+        "clean_accuracy": np.mean(logits.argmax(axis=1) == labels),
+        "adversarial_accuracy": np.mean(model(attacked).numpy().argmax(axis=1) == labels),
+    }
+    for batch_size in (12, 5):
+        results = model.evaluate(images, labels, batch_size=batch_size, verbose=0, return_dict=True)
+        assert results == pytest.approx(expected, abs=1e-6)
+    assert model.evaluate(images, labels, verbose=0) == pytest.approx(list(expected.values()), abs=1e-6)
+    assert model.metrics_names == ["loss", "clean_accuracy", "adversarial_accuracy", "wasserstein"]
+
+
+def test_evaluate_changes_nothing(tiny_model, images, labels):
+    model = tiny_model(layers.BatchNormalization(), layers.Dropout(0.5))
+    before = state(model)
+    model.evaluate(images, labels, verbose=0)
+    model.predict(images, verbose=0)
+    assert_same(before, state(model))
+
+
+def test_sample_weights_weigh_every_figure(tiny_model, images, labels):
+    """A weight of 0 takes an image out of losses and accuracies, in training and evaluation."""
+    weights = np.where(np.arange(12) < 6, 0.0, 1.0)
+    logits = tiny_model()(images).numpy()
+    labels = np.where(np.arange(12) < 6, (logits.argmax(axis=1) + 1) % 3, logits.argmax(axis=1))
+    weak = PGD(ThreatModel("l_inf", 0.0), steps=1)
+    for figures in (
+        tiny_model(adversary=weak).train_step((tf.constant(images), tf.constant(labels), tf.constant(weights))),
+        tiny_model(adversary=weak).evaluate(images, labels, sample_weight=weights, verbose=0, return_dict=True),
+    ):
+        assert float(figures["clean_accuracy"]) == 1
+        assert float(figures["adversarial_accuracy"]) == 1
+
+
+def test_clean_fraction_counts_attacked_images_alone(tiny_model, images, labels):
+    model = tiny_model(clean_fraction=0.5)
+    logits = model(images).numpy()
+    labels = np.where(np.arange(12) < 6, (logits.argmax(axis=1) + 1) % 3, logits.argmax(axis=1))
+    model.adversary = PGD(ThreatModel("l_inf", 0.0), steps=1)
+    logs = model.train_step((tf.constant(images), tf.constant(labels)))
+    assert float(logs["clean_accuracy"]) == 0.5
+    assert float(logs["adversarial_accuracy"]) == 1
+
+
+def test_predict_and_embed_are_inference(tiny_model, images):
+    model = tiny_model(layers.Dropout(0.5), layers.BatchNormalization())
+    codes = model.encoder(images, training=False)
+    np.testing.assert_allclose(model.embed(images), codes)
+    np.testing.assert_allclose(
+        model.predict(images, batch_size=5, verbose=0), model.classifier(codes, training=False), atol=1e-6
+    )
+
+
+def test_takes_a_tf_dataset_with_a_short_last_batch(tiny_model, images, labels):
+    expected = tiny_model()
+    expected.fit(images, labels, batch_size=5, shuffle=False, verbose=0)
+    model = tiny_model()
+    model.fit(tf.data.Dataset.from_tensor_slices((images, labels[:, None])).batch(5), verbose=0)
+    assert_same(state(expected), state(model))
+
+
+def test_trains_without_images_left_to_attack(tiny_model, images, labels):
+    logs = tiny_model(clean_fraction=0.9).fit(images[:1], labels[:1], verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+
+
+def test_callbacks_work(tiny_model, images, labels, tmp_path):
+    model = tiny_model()
+    seen = []
+    history = fit(
+        model, images, labels, 6, validation_data=(images, labels),
+        callbacks=[
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / (epoch + 1)),
+            keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss", save_best_only=True),
+            keras.callbacks.EarlyStopping("val_clean_accuracy", mode="max", patience=1, baseline=2.0),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["wasserstein"])),
+        ],
+    ).history  # fmt: skip
+    assert len(seen) == len(history["loss"]) == 2
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.005)
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert best.evaluate(images, labels, verbose=0)[0] == pytest.approx(min(history["val_loss"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"steps_per_execution": 3}, {"run_eagerly": True}])
+def test_ways_to_execute_do_not_change_the_weights(tiny_model, images, labels, options):
+    expected, model = tiny_model(), tiny_model(compiled=options)
+    fit(expected, images, labels, 1)
+    fit(model, images, labels, 1)
+    for one, other in zip(state(expected), state(model), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_metrics_of_compile_join_the_logs(tiny_model, images, labels):
+    model = tiny_model(compiled={"metrics": [keras.metrics.SparseTopKCategoricalAccuracy(3, name="top_3")]})
+    history = fit(model, images, labels, 1, validation_data=(images, labels)).history
+    assert history["top_3"] == history["val_top_3"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("coupling", "hidden", "adversary"),
+    [
+        ("separate", "nothing", FGSM()),
+        ("separate", "dropout and batch norm", PGD(ThreatModel("l2", 0.3), steps=2)),
+        ("joint", "dropout and batch norm", FGSM()),
+    ],
+)
+def test_saved_model_goes_on_bit_for_bit(tiny_model, images, labels, tmp_path, coupling, hidden, adversary):
+    def build():
+        random = [] if hidden == "nothing" else [layers.Dropout(0.5, seed=3), layers.BatchNormalization()]
+        return tiny_model(
+            *random, regularizer=WassersteinCritic(0.5, coupling=coupling), adversary=adversary, epsilon_warm_up=5
+        )
+
+    straight = build()
+    fit(straight, images, labels, 2)
+    halfway = build()
+    fit(halfway, images, labels, 1)
+    halfway.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(state(halfway), state(restored))
+    fit(restored, images, labels, 1)
+    assert_same(state(straight), state(restored))
+    assert restored.optimizer.iterations == 6
+
+
+def test_load_brings_back_parts_options_and_optimizers(tiny_model, images, tmp_path):
+    model = tiny_model(
+        adversary=PGD(ThreatModel("l2", 0.3, -1.0, 2.0), steps=3, restarts=2, step_size=0.1),
+        clean_fraction=0.25, epsilon_warm_up=7, seed=9, name="mine",
+        compiled={"steps_per_execution": 2, "metrics": ["accuracy"]},
+    )  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for attribute in ("adversary", "clean_fraction", "epsilon_warm_up", "inner_bfloat16", "seed", "name"):
+        assert getattr(again, attribute) == getattr(model, attribute)
+    assert (again.regularizer.coefficient, again.regularizer.clip) == (0.5, 0.1)
+    np.testing.assert_array_equal(
+        again.regularizer.critic(images[0, :, :3, 0]), model.regularizer.critic(images[0, :, :3, 0])
+    )
+    for name in OPTIMIZERS:
+        one, other = getattr(again, name), getattr(model, name)
+        assert type(one) is type(other)
+        assert one.get_config() == other.get_config()
+    assert again.steps_per_execution == 2
+    np.testing.assert_array_equal(again(images), model(images))
+
+
+def test_learning_rate_schedule_survives_saving(tiny_model, tmp_path):
+    model = tiny_model()
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
+    model.compile(keras.optimizers.Adam(schedule), "sgd", keras.optimizers.Adam(schedule))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.regularizer_optimizer.get_config() == model.regularizer_optimizer.get_config()
+    assert isinstance(again.critic_optimizer, keras.optimizers.SGD)
+
+
+def test_model_that_was_never_compiled_is_saved(tiny_networks, images, tmp_path):
+    model = ERClassifier(*tiny_networks())
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(images), model(images))
+    assert not again.compiled
+
+
+def test_weights_file_restores_the_whole_state(tiny_model, images, labels, tmp_path):
+    model = tiny_model(layers.Dropout(0.5))
+    fit(model, images, labels, 1)
+    model.save_weights(tmp_path / "state.weights.h5")
+    other = tiny_model(layers.Dropout(0.5), initial=2)
+    other.load_weights(tmp_path / "state.weights.h5")
+    assert_same(state(model), state(other))
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(epoch):
+    def on_epoch_begin(number, logs=None):
+        if number == epoch:
+            raise Killed
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
+
+
+def test_backup_and_restore_ends_as_if_never_killed(tiny_model, images, labels, tmp_path):
+    def build(seed):
+        return tiny_model(layers.Dropout(0.5, seed=seed), initial=seed)
+
+    straight = build(1)
+    fit(straight, images, labels, 3)
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    with pytest.raises(Killed):
+        fit(build(1), images, labels, 3, callbacks=[backup(), kill_at(2)])
+    resumed = build(2)
+    history = fit(resumed, images, labels, 3, callbacks=[backup()])
+    assert history.epoch == [2]
+    assert_same(state(straight), state(resumed))
+
+
+def test_config_round_trip(tiny_networks):
+    model = ERClassifier(
+        *tiny_networks(), regularizer=WassersteinCritic(0.3, coupling="joint"), adversary=FGSM(), clean_fraction=0.5,
+        epsilon_warm_up=3, inner_bfloat16=True, seed=4, name="mine",
+    )  # fmt: skip
+    config = model.get_config()
+    again = ERClassifier.from_config(config)
+    assert again.get_config() == config
+    assert isinstance(again.objective, CrossEntropy)
+    assert isinstance(again.prior, StandardNormal)
+
+
+def test_config_of_bare_model_round_trips(tiny_networks):
+    again = ERClassifier.from_config(ERClassifier(*tiny_networks()).get_config())
+    assert again.regularizer is None
+    assert again.adversary is None
+
+
+def test_objective_of_ones_own_is_descended(tiny_networks, images, labels):
+    model = ERClassifier(*tiny_networks(), objective=lambda labels, logits: 3 * tf.reduce_sum(logits**2, axis=1))
+    model.compile(keras.optimizers.SGD(0.01))
+    expected = 3 * np.mean(np.sum(model(images).numpy() ** 2, axis=1))
+    first = float(model.train_step((tf.constant(images), tf.constant(labels)))["loss"])
+    assert first == pytest.approx(expected, rel=1e-5)
+    model.reset_metrics()
+    assert float(model.train_step((tf.constant(images), tf.constant(labels)))["loss"]) < first
+
+
+def test_encoder_of_ones_own_class_trains(tiny_networks, images, labels):
+    class Encoder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, images):
+            return self.dense(tf.reshape(images, [tf.shape(images)[0], 16]))
+
+    encoder = Encoder()
+    encoder(images)
+    model = ERClassifier(encoder, tiny_networks()[1], regularizer=WassersteinCritic(0.1), adversary=FGSM())
+    model.compile()
+    before = encoder.dense.kernel.numpy()
+    fit(model, images, labels, 1)
+    assert np.abs(encoder.dense.kernel.numpy() - before).min() > 0
+
+
+def sequential(*inner):
+    return keras.Sequential(list(inner))
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "given"),
+    [
+        ({"encoder": lambda: sequential(layers.Dense(3))}, {}, "encoder is not built"),
+        ({"classifier": lambda: sequential(layers.Dense(3))}, {}, "classifier is not built"),
+        ({"classifier": lambda: sequential(keras.Input((3,)), layers.Dense(3, "softmax"))}, {}, "softmax"),
+        ({"classifier": lambda: sequential(keras.Input((3,)), layers.Dense(3), layers.Softmax())}, {}, "softmax"),
+        (
+            {"classifier": lambda: sequential(keras.Input((3,)), layers.Dense(3), layers.Activation("softmax"))},
+            {},
+            "softmax",
+        ),
+        ({"classifier": lambda: sequential(keras.Input((5,)), layers.Dense(3))}, {}, r"3.*5"),
+        ({}, {"clean_fraction": 1.0}, r"1\.0"),
+        ({}, {"clean_fraction": -0.1}, r"-0\.1"),
+        ({}, {"clean_fraction": float("nan")}, "nan"),
+        ({}, {"epsilon_warm_up": -1}, "-1"),
+    ],
+)
+def test_unfit_parts_and_options_are_refused(tiny_networks, parts, options, given):
+    encoder, classifier = tiny_networks()
+    encoder = parts["encoder"]() if "encoder" in parts else encoder
+    classifier = parts["classifier"]() if "classifier" in parts else classifier
+    with pytest.raises(InputError, match=given):
+        ERClassifier(encoder, classifier, **options)
+
+
+@pytest.mark.parametrize(
+    ("change_images", "change_labels", "given"),
+    [
+        (lambda images: (255 * images).astype(np.uint8), None, "uint8"),
+        (None, lambda labels: np.eye(3)[labels], "one-hot"),
+        (None, lambda labels: None, "one integer for each image"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_unfit_data_is_refused(tiny_model, images, labels, change_images, change_labels, given, method):
+    images = change_images(images) if change_images else images
+    labels = change_labels(labels) if change_labels else labels
+    with pytest.raises(InputError, match=given):
+        getattr(tiny_model(), method)(images, labels, verbose=0)
+
+
+def test_loss_in_compile_is_refused(tiny_networks):
+    with pytest.raises(InputError, match="objective="):
+        ERClassifier(*tiny_networks()).compile("adam", loss="sparse_categorical_crossentropy")
+
+
+DISTRIBUTED = """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from erkeras.attacks import PGD
+from erkeras.models import ERClassifier, WassersteinCritic
+from erkeras.models.networks import build_critic
+from erkeras.threat import ThreatModel
+
+class Zeros:
+    def sample(self, shape, seed, dtype):
+        return tf.zeros(shape, dtype)
+
+def train(strategy, coupling):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        encoder = keras.Sequential([
+            keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(6, "tanh"), keras.layers.Dense(3)])
+        classifier = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+        model = ERClassifier(
+            encoder, classifier, regularizer=WassersteinCritic(0.5, build_critic(3, units=(5,)), 0.1, coupling),
+            adversary=PGD(ThreatModel("l_inf", 0.1), steps=2, random_start=False), prior=Zeros())
+        model.compile(*(keras.optimizers.SGD(rate) for rate in (0.5, 0.2, 0.3)))
+    before = model.get_weights()
+    random = np.random.default_rng(0)
+    images, labels = random.uniform(size=(16, 4, 4, 1)).astype("float32"), np.arange(16) % 3
+    history = model.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0).history
+    moved = [np.abs(new - old).max() for new, old in zip(model.get_weights(), before)]
+    return model.get_weights(), moved, history
+
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert mirrored.num_replicas_in_sync == 2
+for coupling in ("separate", "joint"):
+    one, moved, history = train(tf.distribute.OneDeviceStrategy("CPU:0"), coupling)
+    two, _, distributed = train(mirrored, coupling)
+    for first, second in zip(one, two):
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-6)
+    for name in history:
+        np.testing.assert_allclose(history[name], distributed[name], atol=1e-5, err_msg=name)
+    assert max(moved) > 1e-2, moved
+print("the same weights")
+"""
+
+
+def test_two_devices_learn_what_one_learns():
+    result = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.endswith("the same weights\n")
