@@ -41,6 +41,8 @@ class Checkpoint(keras.callbacks.Callback):
         if newest is None:
             return 0
         self.history = json.loads((newest / "history.json").read_text())
+        if not model.optimizer.built:  # load_weights would leave its state out
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(newest / "state.weights.h5")
         return len(self.history)
 

@@ -260,7 +260,7 @@ def kill_at(epoch):
 
 def test_backup_and_restore_ends_as_if_never_killed(tiny_model, images, labels, tmp_path):
     def build(seed):
-        return tiny_model(layers.Dropout(0.5, seed=seed), initial=seed)
+        return tiny_model(layers.Dropout(0.5, seed=seed), initial=seed, adversary=FGSM())
 
     straight = build(1)
     fit(straight, images, labels, 3)
