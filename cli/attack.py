@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def attack(
     """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
     from erkeras.data import check_dataset, load_dataset
     from erkeras.errors import InputError
+    from erkeras.files import write_arrays, write_text
     from erkeras.serving.folder import find_model, load_model
     from erkeras.threat import ThreatModel
 
@@ -65,7 +67,12 @@ def attack(
         if card is None or norm != "l_inf":
             raise InputError(f"no epsilon is known for {model} and the norm {norm}: give --epsilon.")
         epsilon = card["evaluation"]["epsilon"]
-    check_dataset(dataset)
+    shape = check_dataset(dataset)
+    if card is not None and list(shape) != card["dataset"]["image_shape"]:
+        raise InputError(
+            f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
+            "give images of its size."
+        )
     threat = ThreatModel(norm, epsilon)
     writable(json_file)
     writable(save_images)
@@ -80,16 +87,20 @@ def attack(
     makers = {"fgsm": lambda: FGSM(threat), "pgd": lambda: PGD(threat, steps, step, restarts)}
     chosen = [makers[name]() for name in dict.fromkeys(attacks)]
     images = getattr(load_dataset(dataset), split).sample(limit, seed)
-    with console.Progress() as progress:
+    with console.RichProgress() as progress:
         progress.stage(f"attacking {len(images)} images", len(images) * sum(attack.rounds for attack in chosen))
         robustness = evaluate_robustness(load_model(kind, path), images, chosen, seed=seed, progress=progress.advance)
 
     summary = robustness.summary()
     show(model, dataset, split, threat, summary)
     if json_file is not None:
-        _write(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
+        write_text(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
     if save_images is not None:
-        _save_images(save_images, images, robustness)
+        write_arrays(save_images, _arrays(images, robustness))
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(number) for number in shape)
 
 
 def show(model: Path, dataset: str, split: str, threat: Any, summary: dict[str, Any]) -> None:
@@ -140,27 +151,12 @@ def _report(
     }
 
 
-def _save_images(path: Path, images: Any, robustness: Any) -> None:
-    import os
-
-    import numpy as np
-
+def _arrays(images: Any, robustness: Any) -> dict[str, Any]:
     adversarial, successful = robustness.adversarial()
-    partial = path.with_name(f"{path.name}.partial.npz")
-    np.savez_compressed(
-        partial,
-        images=adversarial,
-        labels=images.labels,
-        clean_images=images.images,
-        indices=images.indices,
-        successful=successful,
-    )
-    os.replace(partial, path)
-
-
-def _write(path: Path, text: str) -> None:
-    import os
-
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    return {
+        "images": adversarial,
+        "labels": images.labels,
+        "clean_images": images.images,
+        "indices": images.indices,
+        "successful": successful,
+    }

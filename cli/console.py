@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from erkeras.training import Progress
 
 output = Console(highlight=False, soft_wrap=True)
 messages = Console(stderr=True, highlight=False)
@@ -27,6 +30,7 @@ def load_tensorflow() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
+        logging.getLogger("absl").setLevel("ERROR")
         # The first look at the devices is what reports missing GPU drivers.
         tf.config.list_physical_devices()
 
@@ -54,7 +58,7 @@ def _without_native_noise() -> Iterator[None]:
             messages.file = sys.stderr
 
 
-class Progress:
+class RichProgress(Progress):
     """One bar a stage, with an estimate of the time left and the latest figure."""
 
     def __init__(self) -> None:
@@ -68,7 +72,7 @@ class Progress:
         )
         self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RichProgress:
         self._bars.start()
         return self
 
@@ -79,7 +83,8 @@ class Progress:
         self._task = self._bars.add_task(name, total=total, note="")
 
     def advance(self, units: int, note: str = "") -> None:
-        self._bars.update(self._task, advance=units, **({"note": note} if note else {}))
+        fields: dict[str, Any] = {"note": note} if note else {}
+        self._bars.update(self._task, advance=units, **fields)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

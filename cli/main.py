@@ -32,7 +32,7 @@ class Commands(click.Group):
         except click.ClickException as error:
             self._fail(error.format_message())
         except (click.Abort, KeyboardInterrupt):
-            click.echo("Interrupted. A training goes on where it was with the same command and --resume.", err=True)
+            click.echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
 
     @staticmethod

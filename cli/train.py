@@ -89,8 +89,12 @@ def train(
 
     if not done:
         console.load_tensorflow()
-    with console.Progress() as progress:
-        card = run(job, output, resume, progress)
+    try:
+        with console.RichProgress() as progress:
+            card = run(job, output, resume, progress)
+    except KeyboardInterrupt:
+        console.messages.print("What is done is kept: the same command with --resume goes on from the last epoch.")
+        raise
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")
     show(card, output)
@@ -98,7 +102,7 @@ def train(
 
 def show(card: dict[str, Any], output: Path) -> None:
     """The figures of a card, as tables."""
-    from erkeras.serving.card import percent, results_rows
+    from erkeras.serving.card import DETECTION_COLUMNS, detection_rows, percent, results_rows
 
     from . import console
 
@@ -110,20 +114,8 @@ def show(card: dict[str, Any], output: Path) -> None:
         [[name, *cells.values()] for name, cells in rows],
     )
     console.print_table(
-        f"Detector, threshold at {percent(detector['stated_false_positive_rate'])} false positives on validation images",
-        ["positives", "images", "AUROC", "detection rate", "false positives"],
-        [
-            [
-                name,
-                str(figures["adversarial"]),
-                "none" if figures["auroc"] is None else f"{figures['auroc']:.3f}",
-                percent(figures["detection_rate"]),
-                percent(figures["false_positive_rate"]),
-            ]
-            for name, figures in (
-                ("successful attacks", detector["successful"]),
-                ("all attacked images", detector["all_attacked"]),
-            )
-        ],
+        f"Detector, its threshold set for {percent(detector['stated_false_positive_rate'])} false positives",
+        DETECTION_COLUMNS,
+        detection_rows(card),
     )
     console.output.print(f"Saved in {output}: see {output / 'README.md'} and {output / 'attacked.png'}")

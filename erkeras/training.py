@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import shutil
 import time
@@ -21,6 +20,7 @@ from typing import Any
 from erkeras import __version__
 from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
+from erkeras.files import write_text
 from erkeras.recipes import Recipe
 from erkeras.serving.folder import CARD, FORMAT, digests, read_card
 
@@ -202,7 +202,9 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     Raises:
         InputError: as `check_output`, and for data that cannot be loaded.
     """
+    folder = training_folder(output)
     if check_output(output, job, resume):
+        shutil.rmtree(folder, ignore_errors=True)  # left where the process died after its last step but one
         return read_card(output)
     import tensorflow as tf
 
@@ -213,9 +215,8 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         tf.config.experimental.enable_op_determinism()
 
     progress = progress or Progress()
-    folder = training_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "job.json", json.dumps(job.settings(), indent=1))
+    write_text(folder / "job.json", json.dumps(job.settings(), indent=1))
     started = time.perf_counter()
     checkpoint = Checkpoint(folder / "checkpoint")
     model = fit_model(job, dataset, checkpoint, progress)
@@ -358,12 +359,6 @@ def _captions(detector: Any, images: Any, dataset: Dataset) -> list[tuple[str, i
 def _versions() -> dict[str, str]:
     packages = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
     return {"erkeras": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 __all__ = ["Job", "Progress", "build_model", "check_output", "fit_model", "train", "training_folder"]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 
-from erkeras.attacks.attack import Attack, Logits, serializable
+from erkeras.attacks.attack import Attack, Logits, cross_entropy, serializable
 
 
 @serializable
@@ -37,6 +37,7 @@ class FGSM(Attack):
             images,
             tf.cast(scale, tf.float32) * self.threat.epsilon,
             norm,
+            loss_fn=cross_entropy,
             clip_min=self.threat.lower,
             clip_max=self.threat.upper,
             y=labels,

@@ -68,7 +68,13 @@ class Victim:
         labels = np.zeros(len(images), np.int32)
         classes = 0
         for rows, count in padded_batches(np.arange(len(images)), batch_size):
-            outputs = np.asarray(run(tf.constant(images[rows])))
+            try:
+                outputs = np.asarray(run(tf.constant(images[rows])))
+            except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+                raise InputError(
+                    f"the model does not take images of shape {images.shape[1:]} "
+                    f"({str(error).strip().splitlines()[0]}): give images of the shape that it was made for."
+                ) from error
             if outputs.ndim != 2 or len(outputs) != batch_size:
                 raise InputError(
                     f"the model gives outputs of shape {outputs.shape} for {batch_size} images: "

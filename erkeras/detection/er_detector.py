@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from erkeras.data import read_arrays
 from erkeras.detection.density import ClassDensities
 from erkeras.detection.features import FEATURES, feature_function
 from erkeras.errors import InputError
+from erkeras.files import write_arrays
 from erkeras.models import ERClassifier
 
 _ARRAYS = (
@@ -95,7 +96,7 @@ class ERDetector:
         return self
 
     def calibrate(self, natural: np.ndarray, adversarial: np.ndarray, false_positive_rate: float = 0.05) -> ERDetector:
-        """Fits the logistic regression, and the threshold that this portion of the natural images exceeds at most.
+        """Fits the logistic regression, and the threshold that at most this portion of natural images exceeds.
 
         Args:
             natural: clean validation images.
@@ -123,7 +124,10 @@ class ERDetector:
         self.weight = float(regression.coef_[0, 0] / spread)
         self.bias = float(regression.intercept_[0] - self.weight * centre)
         scores = 1 / (1 + np.exp(-(self.weight * negatives + self.bias)))
-        self.threshold = float(np.quantile(scores, 1 - false_positive_rate, method="higher"))
+        # The order statistic that a new natural image exceeds with at most the stated probability; halfway to the
+        # next one, so that rounding decides no verdict.
+        rank = min(math.ceil((len(scores) + 1) * (1 - false_positive_rate)), len(scores))
+        self.threshold = float(np.append(np.sort(scores), 1.0)[rank - 1 : rank + 1].mean())
         self.false_positive_rate = false_positive_rate
         self._compile()
         return self
@@ -163,13 +167,15 @@ class ERDetector:
         """How well natural and adversarial images are told apart, on images that nothing was fitted on.
 
         Returns:
-            `auroc`; `detection_rate`, the portion of adversarial images above the threshold;
-            `false_positive_rate`, the portion of natural ones; `natural` and `adversarial`, how many there were.
-            `auroc` and `detection_rate` are None without adversarial images.
+            `auroc`; `detection_rate_at_5`, the portion of adversarial images found where 5% of these natural ones
+            are taken for adversarial (a point of the ROC curve, whatever the threshold); `detection_rate`, the
+            portion of adversarial images above the threshold, and `false_positive_rate`, that of natural ones;
+            `natural` and `adversarial`, how many there were. The first three are None without adversarial images.
         """
         negatives = self.predict(natural)
         result: dict[str, Any] = {
             "auroc": None,
+            "detection_rate_at_5": None,
             "detection_rate": None,
             "false_positive_rate": float(negatives.verdict.mean()),
             "natural": len(natural),
@@ -181,6 +187,8 @@ class ERDetector:
             # The density, of which the score is a function, keeps the order where the score saturates.
             order = self.weight * np.concatenate([self.log_density(natural), self.log_density(adversarial)])
             result["auroc"] = float(roc_auc_score(truth, order))
+            false_positives, true_positives, _ = roc_curve(truth, order)
+            result["detection_rate_at_5"] = float(true_positives[false_positives <= 0.05].max())
             result["detection_rate"] = float(positives.verdict.mean())
         return result
 
@@ -189,9 +197,7 @@ class ERDetector:
         if self.densities is None:
             raise InputError("the detector is not fitted: call fit and calibrate first.")
         owners = {name: self.densities if hasattr(self.densities, name) else self for name in _ARRAYS}
-        partial = Path(f"{path}.partial.npz")
-        np.savez_compressed(partial, **{name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
-        os.replace(partial, path)
+        write_arrays(Path(path), {name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
 
     @classmethod
     def load(cls, path: str | Path, model: ERClassifier) -> ERDetector:

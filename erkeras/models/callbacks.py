@@ -54,14 +54,12 @@ class Checkpoint(keras.callbacks.Callback):
         partial.mkdir()
         self.model.save_weights(partial / "state.weights.h5")
         (partial / "history.json").write_text(json.dumps(self.history))
-        previous = list(self.folder.glob("epoch-*"))
         newest = self.folder / f"epoch-{epoch + 1:05d}"
-        if newest in previous:  # of an earlier training, not restored, whose place this one takes
-            previous.remove(newest)
-            shutil.rmtree(newest)
+        shutil.rmtree(newest, ignore_errors=True)  # of an earlier training that was not restored
         partial.rename(newest)
-        for path in previous:
-            shutil.rmtree(path)
+        for older in self.folder.glob("epoch-*"):
+            if older != newest:
+                shutil.rmtree(older)
 
     def _newest(self) -> Path | None:
         return max(self.folder.glob("epoch-*"), default=None)

@@ -179,8 +179,9 @@ class ERClassifier(keras.Model):
         self._loss_mean.update_state(losses, sample_weight)
         self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
         if self.adversary is not None:
-            weight = None if sample_weight is None else sample_weight[first_attacked:]
-            self._adversarial_accuracy.update_state(labels[first_attacked:], logits[first_attacked:], weight)
+            rows = slice(first_attacked, None)
+            weights = None if sample_weight is None else sample_weight[rows]
+            self._adversarial_accuracy.update_state(labels[rows], logits[rows], weights)
         if self.regularizer is not None:
             self._divergence.update_state(divergence)
         return self.compute_metrics(images, labels, logits, sample_weight)
@@ -222,7 +223,9 @@ class ERClassifier(keras.Model):
         scale = tf.ones([], images.dtype)
         if self.epsilon_warm_up:
             scale = tf.minimum(scale, tf.cast(step, images.dtype) / self.epsilon_warm_up)
-        first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
+        first = 0
+        if self.clean_fraction:
+            first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
         attacked = self.adversary.perturb(
             self._inner_logits, images[first:], labels[first:], self._step_seed(step, _ADVERSARY), scale
         )

@@ -99,7 +99,7 @@ class WassersteinCritic(Regularizer):
         if not clip > 0:
             raise InputError(f"the critic's clip is {clip}: give a number above 0.")
         self.clip = clip
-        self.critic = critic
+        self.critic: Any = critic
 
     def build_for(self, code_size: int) -> None:
         if self.critic is None:

@@ -10,13 +10,8 @@ def render_card(card: dict[str, Any]) -> str:
     job, data, evaluation, detector = card["job"], card["dataset"], card["evaluation"], card["detector"]
     recipe, pgd = job["recipe"], evaluation["pgd"]
     height, width, channels = data["image_shape"]
-    rows = list(results_rows(card))
-    header = ["", *rows[0][1]]
-    table = "\n".join(
-        ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        + ["| " + " | ".join([name, *cells.values()]) + " |" for name, cells in rows]
-    )
-    successful = detector["successful"]
+    rows = results_rows(card)
+    accuracies = _markdown(["", *rows[0][1]], [[name, *cells.values()] for name, cells in rows])
     return f"""# {card["name"]}
 
 An ER-Classifier ("Towards Robustness of Deep Neural Networks via Regularization") with its ER-Detector, made by
@@ -37,15 +32,15 @@ On {evaluation["images"]} test images (their indices are in `card.json`), l_inf,
 seed {evaluation["seed"]}. PGD: {pgd["steps"]} steps of {pgd["step_size"]:.4g}, {pgd["restarts"]} restarts, the worst
 for each image. A stronger attack finds more.
 
-{table}
+{accuracies}
 
 The detector ({"ER2" if detector["features"] == "combined" else "ER1"}) was fitted on {detector["fitted_on"]} and
 calibrated on {detector["calibrated_on"]}. Positives below are attacked test images, negatives the clean ones.
 
-| positives | images | AUROC | detection rate | false positives |
-|---|---|---|---|---|
-| successful attacks | {_detection_row(successful)} |
-| all attacked images | {_detection_row(detector["all_attacked"])} |
+"Found at 5% FPR" is a point of their ROC curve; "found" and "false positives" are what the detector's own threshold
+gives, which was set for {percent(detector["stated_false_positive_rate"])} on the validation images.
+
+{_markdown(DETECTION_COLUMNS, detection_rows(card))}
 
 The classifier's figures again:
 
@@ -84,13 +79,28 @@ def percent(portion: float | None) -> str:
     return "none" if portion is None else f"{100 * portion:.1f}%"
 
 
-def _detection_row(figures: dict[str, Any]) -> str:
-    auroc = "none" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
-    return " | ".join(
+#: Columns of `detection_rows`.
+DETECTION_COLUMNS = ["positives", "images", "AUROC", "found at 5% FPR", "found", "false positives"]
+
+
+def detection_rows(card: dict[str, Any]) -> list[list[str]]:
+    """Rows of the table of detection: successful attacks alone, and all attacked images, as positives."""
+    return [
         [
+            name,
             str(figures["adversarial"]),
-            auroc,
+            "none" if figures["auroc"] is None else f"{figures['auroc']:.3f}",
+            percent(figures["detection_rate_at_5"]),
             percent(figures["detection_rate"]),
             percent(figures["false_positive_rate"]),
         ]
-    )
+        for name, figures in (
+            ("successful attacks", card["detector"]["successful"]),
+            ("all attacked images", card["detector"]["all_attacked"]),
+        )
+    ]
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

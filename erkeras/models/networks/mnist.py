@@ -8,15 +8,15 @@ import keras
 
 
 def build_mnist_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: 32 and 64 filters of 4 x 4, stride 2, and 256 units."""
+    """Images in [0, 1] -> codes `[n, code_size]`: 16 and 32 filters of 4 x 4, stride 2, and 100 units."""
     return keras.Sequential(
         [
             keras.Input(tuple(image_shape)),
             keras.layers.Rescaling(2.0, offset=-1.0),
+            keras.layers.Conv2D(16, 4, strides=2, padding="same", activation="relu"),
             keras.layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
-            keras.layers.Conv2D(64, 4, strides=2, padding="same", activation="relu"),
             keras.layers.Flatten(),
-            keras.layers.Dense(256, activation="relu"),
+            keras.layers.Dense(100, activation="relu"),
             keras.layers.Dense(code_size, name="code"),
         ],
         name="encoder",

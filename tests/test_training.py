@@ -1,0 +1,164 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from erkeras.data import load_dataset
+from erkeras.errors import InputError
+from erkeras.evaluation import evaluate_robustness
+from erkeras.recipes import find_recipe
+from erkeras.serving import detect_with, load_model, read_card
+from erkeras.training import Job, Progress, build_model, check_output, judging_attacks, train, training_folder
+
+
+def test_the_card_says_what_the_saved_model_does(saved_model):
+    card = read_card(saved_model)
+    evaluation = card["evaluation"]
+    test = load_dataset("digits").test.sample(card["job"]["limit"], card["job"]["seed"])
+    assert evaluation["indices"] == test.indices.tolist()
+    model = load_model("keras", saved_model / "model.keras")
+    found = evaluate_robustness(model, test, judging_attacks(evaluation["epsilon"], card["job"]["restarts"]))
+    assert found.summary()["attacks"] == evaluation["attacks"]
+    assert found.clean_accuracy == evaluation["clean_accuracy"]
+    assert evaluation["robust_accuracy"] <= min(evaluation["attacks"].values())
+    assert evaluation["baseline"]["images"] == len(test)
+
+
+def test_the_folder_is_whole_and_nothing_is_left_beside_it(saved_model):
+    names = {path.name for path in saved_model.iterdir()}
+    assert names == {"1", "model.keras", "detector.npz", "card.json", "README.md", "attacked.png"}
+    assert not training_folder(saved_model).exists()
+    readme = (saved_model / "README.md").read_text()
+    assert f"{100 * read_card(saved_model)['evaluation']['clean_accuracy']:.1f}%" in readme
+    assert (saved_model / "attacked.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_done_is_done_with_resume_alone(saved_model, tiny_job):
+    with pytest.raises(InputError, match="add --resume"):
+        train(tiny_job, saved_model)
+    assert train(tiny_job, saved_model, resume=True) == read_card(saved_model)
+    other = dataclasses.replace(tiny_job, seed=7, recipe=dataclasses.replace(tiny_job.recipe, epochs=9))
+    with pytest.raises(InputError, match=r"seed 0 \(now 7\)") as caught:
+        train(other, saved_model, resume=True)
+    assert "epochs 2 (now 9)" in str(caught.value)
+
+
+class Interrupt(Progress):
+    def __init__(self, after):
+        self.left = after
+
+    def advance(self, units, note=""):
+        self.left -= units
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_an_unfinished_job_asks_for_resume(tmp_path, tiny_job):
+    output = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_job, output, progress=Interrupt(after=5))
+    assert not output.exists()
+    with pytest.raises(InputError, match="add --resume to go on with it"):
+        check_output(output, tiny_job, resume=False)
+    assert check_output(output, tiny_job, resume=True) is False
+    with pytest.raises(InputError, match=r"seed 0 \(now 1\)"):
+        check_output(output, dataclasses.replace(tiny_job, seed=1), resume=True)
+
+
+def test_recipes_of_every_set_build(tiny_job):
+    for dataset, shape in (("digits", (8, 8, 1)), ("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))):
+        model = build_model(find_recipe("default", dataset, shape), shape, 10, 100, seed=0)
+        assert model(np.zeros((2, *shape), np.float32)).shape == (2, 10)
+    paper = find_recipe("paper", "mnist", (28, 28, 1))
+    assert (paper.code_size, paper.epochs, paper.batch_size, paper.coefficient) == (4, 30, 100, 5e-4)
+    assert find_recipe("default", "folder:x", (64, 64, 3)) == find_recipe("default", "cifar10", (32, 32, 3))
+    with pytest.raises(InputError, match="is for mnist, not for digits"):
+        find_recipe("paper", "digits", (8, 8, 1))
+    with pytest.raises(InputError, match="there is no recipe 'best'"):
+        find_recipe("best", "digits", (8, 8, 1))
+
+
+def command(output, *more):
+    arguments = ["train", "--epochs", "4", "--limit", "20", "--restarts", "1", "--output", str(output), *more]
+    return [sys.executable, "-c", "from erkeras.cli import main; main()", *arguments]
+
+
+def states(path, tmp_path):
+    """Every array of the .keras file: weights and the states of all optimizers."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        archive.extract("model.weights.h5", tmp_path)
+    arrays = {}
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+@pytest.mark.parametrize("epochs_before", [1, 3])
+def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, straight_run, epochs_before):
+    output = tmp_path / "killed"
+    process = subprocess.Popen(command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoints = training_folder(output) / "checkpoint"
+    deadline = time.monotonic() + 240
+    while not list(checkpoints.glob(f"epoch-*{epochs_before}")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not output.exists()
+    subprocess.run(command(output, "--resume"), check=True, capture_output=True, timeout=300)
+    resumed = states(output / "model.keras", tmp_path)
+    straight = states(straight_run / "model.keras", tmp_path)
+    assert resumed.keys() == straight.keys()
+    assert len(straight) > 40
+    for name, array in straight.items():
+        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+    first, second = (json.loads((path / "card.json").read_text())["evaluation"] for path in (output, straight_run))
+    assert first == second
+
+
+@pytest.fixture(scope="module")
+def straight_run(tmp_path_factory):
+    output = tmp_path_factory.mktemp("straight") / "model"
+    subprocess.run(command(output), check=True, capture_output=True, timeout=300, env={**os.environ})
+    return output
+
+
+def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
+    random = np.random.RandomState(0)
+    labels = np.arange(60) % 2
+    images = np.clip(random.rand(60, 32, 32, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
+    np.savez(tmp_path / "colour.npz", images=(images * 255).astype(np.uint8), labels=labels)
+    name = f"npz:{tmp_path / 'colour.npz'}"
+    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=2, batch_size=8)
+    card = train(Job(name, recipe, restarts=1, deterministic=False), tmp_path / "model")
+    assert card["dataset"]["image_shape"] == [32, 32, 3]
+    assert card["evaluation"]["images"] == 12
+    found = detect_with(tmp_path / "model" / "1", images[:3].astype(np.float32))
+    np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job):
+    class StopAtAttacks(Progress):
+        def stage(self, name, total):
+            if name == "attacking":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_job, tmp_path / "model", progress=StopAtAttacks())
+    card = train(tiny_job, tmp_path / "model", resume=True)
+    assert set(card["training"]["last_epoch"]) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
+
+
+def test_a_batch_larger_than_the_set_is_refused(tmp_path, tiny_job):
+    job = dataclasses.replace(tiny_job, recipe=dataclasses.replace(tiny_job.recipe, batch_size=5000))
+    with pytest.raises(InputError, match="1149 training images"):
+        train(job, tmp_path / "model")
