@@ -20,7 +20,7 @@ _DEFAULT = {
         critic_units=(128, 128, 128, 128),
     ),
     "mnist": Recipe(
-        network="mnist", code_size=16, epochs=12, batch_size=128, epsilon=0.3, training_ratio=4 / 3, learning_rate=2e-3
+        network="mnist", code_size=16, epochs=20, batch_size=128, epsilon=0.3, training_ratio=7 / 6, learning_rate=2e-3
     ),
     "cifar10": Recipe(
         network="colour", code_size=16, epochs=30, batch_size=128, epsilon=0.03, epsilon_warm_up=0.1, learning_rate=1e-3
