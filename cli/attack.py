@@ -88,7 +88,7 @@ def attack(
     chosen = [makers[name]() for name in dict.fromkeys(attacks)]
     images = getattr(load_dataset(dataset), split).sample(limit, seed)
     with console.RichProgress() as progress:
-        progress.stage(f"attacking {len(images)} images", len(images) * sum(attack.rounds for attack in chosen))
+        progress.stage(f"attacking {len(images)} images", len(images) * sum(attack.work for attack in chosen))
         robustness = evaluate_robustness(load_model(kind, path), images, chosen, seed=seed, progress=progress.advance)
 
     summary = robustness.summary()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from erkeras.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 NORMS = ("l_inf", "l2")
@@ -81,6 +82,17 @@ class ThreatModel:
             images = origins + perturbations * tf.minimum(1.0, radius / tf.maximum(length, 1e-12))
         return tf.clip_by_value(images, self.lower, self.upper)
 
+    def steepest(self, gradients: Any) -> tf.Tensor:
+        """The perturbations of norm 1 along which gradients `[n, height, width, channels]` rise most (0 for 0)."""
+        import tensorflow as tf
+
+        if self.norm == "l_inf":
+            return tf.sign(gradients)
+        # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
+        axes = _pixel_axes(gradients)
+        gradients /= tf.maximum(tf.reduce_max(tf.abs(gradients), axis=axes, keepdims=True), 1e-37)
+        return gradients / tf.maximum(_length(gradients), 1e-15)
+
     def random_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
         """Uniformly random images of the ball around `origins`, clipped to the pixel bounds.
 
@@ -95,13 +107,13 @@ class ThreatModel:
         origins = tf.convert_to_tensor(origins)
         radius = tf.cast(scale, origins.dtype) * self.epsilon
         if self.norm == "l_inf":
-            noise = _draw(tf.random.stateless_uniform, tf.shape(origins), seeds, 0, origins.dtype)
+            noise = _draw("uniform", tf.shape(origins), seeds, 0, origins.dtype)
             start = origins + radius * (2 * noise - 1)
         else:
-            directions = _draw(tf.random.stateless_normal, tf.shape(origins), seeds, 0, origins.dtype)
+            directions = _draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
             column = tf.concat([tf.shape(origins)[:1], tf.ones([tf.rank(origins) - 1], tf.int32)], 0)
             # The radius of a uniform point of a d-ball is distributed as U^(1/d).
-            portions = _draw(tf.random.stateless_uniform, column, seeds, 1, origins.dtype)
+            portions = _draw("uniform", column, seeds, 1, origins.dtype)
             dimensions = tf.cast(tf.reduce_prod(tf.shape(origins)[1:]), origins.dtype)
             start = origins + radius * portions ** (1 / dimensions) * directions / _length(directions)
         return self.project(start, origins, scale)
@@ -114,6 +126,10 @@ class ThreatModel:
         if self.norm == "l_inf":
             return tf.reduce_max(tf.abs(perturbations), axis=_pixel_axes(perturbations))
         return tf.reshape(_length(perturbations), [-1])
+
+    def allows(self, distances: np.ndarray) -> np.ndarray:
+        """bool `[n]`: whether perturbations of these norms are inside the ball, but for rounding."""
+        return distances <= self.epsilon * (1 + 1e-5) + 1e-6
 
 
 def root_mean_square_distance(images: Any, origins: Any) -> tf.Tensor:
@@ -134,16 +150,15 @@ def _length(perturbations: Any) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(perturbations), axis=_pixel_axes(perturbations), keepdims=True))
 
 
-def _draw(distribution: Any, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
+def _draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
     """One stateless draw for the batch (`seeds` `[2]`) or one for each row (`[n, 2]`); the same on every device."""
     import tensorflow as tf
 
+    from erkeras import randomness
+
     seeds = tf.convert_to_tensor(seeds)
-
-    def draw(seed: Any, size: Any) -> tf.Tensor:
-        key = tf.random.experimental.stateless_fold_in(seed, stream, alg="philox")
-        return distribution(size, key, dtype=dtype, alg="philox")
-
     if seeds.shape.rank == 1:
-        return draw(seeds, shape)
-    return tf.map_fn(lambda seed: draw(seed, shape[1:]), seeds, fn_output_signature=dtype)
+        key = tf.random.experimental.stateless_fold_in(seeds, stream, alg="philox")
+        return getattr(tf.random, f"stateless_{kind}")(shape, key, dtype=dtype, alg="philox")
+    keys = randomness.fold_in(randomness.row_keys(seeds), stream)
+    return getattr(randomness, kind)(keys, shape[1:], dtype)

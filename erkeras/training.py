@@ -276,7 +276,7 @@ def _judge(model: Any, split: Split, job: Job, progress: Progress, name: str) ->
     from erkeras.evaluation import evaluate_robustness
 
     attacks = judging_attacks(job.recipe.epsilon, job.restarts)
-    progress.stage(name, len(split) * sum(attack.rounds for attack in attacks))
+    progress.stage(name, len(split) * sum(attack.work for attack in attacks))
     return evaluate_robustness(model, split, attacks, seed=job.seed, progress=progress.advance)
 
 

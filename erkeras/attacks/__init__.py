@@ -1,6 +1,7 @@
 """Attacks, one file each, on one contract (`attack.py`)."""
 
-from erkeras.attacks.attack import Attack, Attacked
+from erkeras.attacks.attack import Attack
+from erkeras.attacks.contract import Attacked
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.attacks.victim import Victim

@@ -1,14 +1,14 @@
-"""The contract of every attack: settings in an immutable object, one pure TensorFlow function, one runner.
+"""The contract of every attack: settings in an immutable object, pure TensorFlow functions, one runner.
 
-A new attack is a frozen dataclass with a `perturb`. Training calls `perturb` inside its compiled step; evaluation
-calls the attack itself, which runs the same function on one fixed, padded internal batch, so that a verdict does
-not depend on how many images it came with, on their order, or on the worker.
+An attack is a frozen dataclass. The smallest one gives `perturb`: one shot at every image. One that iterates gives
+`initial` and `step` instead, and the runner (`runner.py`) takes all images through them on one fixed batch, so that
+a verdict does not depend on how many images there are, on their order, or on the worker.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -16,40 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks.victim import Victim, as_victim, padded_batches
+from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State, where
+from erkeras.attacks.losses import cross_entropy
+from erkeras.attacks.runner import run
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
-
-Logits = Callable[[tf.Tensor], tf.Tensor]
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """What an attack made of n images.
-
-    Attributes:
-        images: float32 `[n, height, width, channels]`; the image itself where it was misclassified from the
-            start, else an adversarial image where the attack succeeded, else the attempt of the highest loss.
-        success: bool `[n]`, true where the model misclassifies `images`.
-        predictions: int32 `[n]`, the model's label for `images`.
-        clean_predictions: int32 `[n]`, its label for the images as they came.
-        distance: float32 `[n]`, norm of the perturbation in the attack's threat model.
-        queries: int64 `[n]`, forward passes spent on each image, the clean one included.
-        outputs: what the model's outputs were taken for: "logits", "probabilities" or "logits before the softmax".
-    """
-
-    images: np.ndarray
-    success: np.ndarray
-    predictions: np.ndarray
-    clean_predictions: np.ndarray
-    distance: np.ndarray
-    queries: np.ndarray
-    outputs: str
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Fraction of images that are classified correctly, clean and attacked."""
-        return float(np.mean(~self.success))
 
 
 @dataclass(frozen=True)
@@ -63,21 +34,34 @@ class Attack:
     threat: ThreatModel = field(default_factory=ThreatModel)
 
     name: ClassVar[str]
+    #: What it asks of the model: "gradients", "logits" or "labels".
+    knowledge: ClassVar[str] = "gradients"
+    #: Forward and backward passes of one step.
+    passes: ClassVar[tuple[int, int]] = (1, 1)
+    #: How many of a model's outputs belong to a class.
+    outputs_per_class: ClassVar[int] = 1
+    #: Goes on after the first success, through every attempt, for the nearest adversarial image.
+    minimises: ClassVar[bool] = False
 
     @property
-    def rounds(self) -> int:
-        """How often `perturb` is tried, each time on the images that still stand."""
+    def attempts(self) -> int:
+        """How often each image is tried (restarts, targets), each time in its own way; at most as long as it stands."""
         return 1
 
     @property
-    def forward_passes(self) -> int:
-        """Forward passes of one `perturb`."""
-        raise NotImplementedError
+    def length(self) -> int:
+        """The most steps of one attempt."""
+        return 1
+
+    @property
+    def work(self) -> int:
+        """Units of progress for each image: all steps of all attempts."""
+        return self.attempts * self.length
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0
     ) -> tf.Tensor:
-        """One attempt at every image, as a pure function of its arguments.
+        """One shot at every image, as a pure function of its arguments; what training calls.
 
         Args:
             logits: images `[n, height, width, channels]` -> logits `[n, classes]`.
@@ -91,6 +75,51 @@ class Attack:
         """
         raise NotImplementedError
 
+    def initial(self, batch: Batch) -> State:
+        """What an attempt knows before its first step; no pass through the model is made here."""
+        return {}
+
+    def step(self, logits: Logits, batch: Batch, state: State) -> State:
+        """One step of every slot, each a pure function of its own row: `passes` through the model.
+
+        The state holds, beside what `initial` gave,
+
+            step: int32 `[n]`, steps done before this one;
+            found: images `[n, ...]`, the best so far; first the images as they came;
+            loss: float32 `[n]`, how good `found` is: the highest wins; first -infinity;
+            success: bool `[n]`, whether `found` is what the attacker wants;
+            finished: bool `[n]`, set when the attempt need not go on (the runner does so after `length` steps).
+
+        A slot that is finished keeps its state whatever `step` gives.
+        """
+        found = self.perturb(logits, batch.images, batch.labels, batch.seeds)
+        outputs = logits(found)
+        return {**state, **self.observe(batch, state, found, outputs, cross_entropy(batch.labels, outputs))}
+
+    def observe(self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor) -> State:
+        """The state's entries once candidates inside the ball were judged: the first success ends an attempt."""
+        success = self.broken(batch, outputs)
+        better = success | (loss > state["loss"])
+        return {
+            "found": where(better, candidates, state["found"]),
+            "loss": tf.where(better, tf.cast(loss, tf.float32), state["loss"]),
+            "success": success,
+            "finished": success,
+        }
+
+    def broken(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        """bool `[n]`: whether the outputs are what the attacker wants: any label but the true one."""
+        return self.predictions(outputs) != batch.labels
+
+    def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Labels, int32 `[n]`, of a model's outputs `[n, classes]`, or `[n, 1]` where they are labels already."""
+        if outputs.shape[1] == 1:
+            return tf.cast(outputs[:, 0], tf.int32)
+        return tf.argmax(outputs, axis=1, output_type=tf.int32)
+
+    def check(self, classes: int, image_shape: tuple[int, ...]) -> None:
+        """Raises InputError where the attack cannot run on such a model."""
+
     def __call__(
         self,
         model: Any,
@@ -99,65 +128,27 @@ class Attack:
         *,
         seed: int = 0,
         indices: Any = None,
-        batch_size: int = 128,
+        internal_batch: int = INTERNAL_BATCH,
         progress: Callable[[int], None] | None = None,
     ) -> Attacked:
-        """Attacks every image; rounds after the first go to the images that still stand.
+        """Attacks every image.
 
         Args:
-            model: a `keras.Model`, a loaded SavedModel, a function from images to logits, or a `Victim`.
+            model: a `keras.Model`, a loaded SavedModel, a function from images to logits (to labels, for an attack
+                that asks for no more), or a `Victim`.
             images: `[n, height, width, channels]` within the pixel bounds of the threat model.
             labels: int `[n]`.
-            seed: random numbers come from (seed, round, index of the image) alone.
+            seed: random numbers come from (seed, attempt, index of the image) alone.
             indices: int `[n]`, the images' original indices; their positions by default.
-            batch_size: size of the internal batch, to which the last one is padded.
-            progress: called with the number of images whose round is done; it sums to n x `rounds`.
+            internal_batch: how many images the model sees at once, whatever n is. Another number can change a
+                borderline verdict, by rounding: change it only to fit a device's memory.
+            progress: called with units of work that are done; they sum to n x `work`.
 
         Raises:
             InputError: for images or labels that do not fit each other, the bounds or the model.
         """
         images, labels, indices = self._check(images, labels, indices)
-        victim = as_victim(model)
-        clean_predictions, classes = victim.predict(images, batch_size)
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise InputError(
-                f"the labels run from {labels.min()} to {labels.max()}, and the model has {classes} outputs: "
-                f"give labels from 0 to {classes - 1}."
-            )
-
-        adversarial = images.copy()
-        predictions = clean_predictions.copy()
-        success = clean_predictions != labels
-        queries = np.ones(len(images), np.int64)
-        best_loss = np.full(len(images), -np.inf, np.float32)
-        run = victim.function(self, self._attempt)
-        report = progress or (lambda _: None)
-        for number in range(self.rounds):
-            standing = np.flatnonzero(~success)
-            report(len(images) - len(standing))
-            for rows, count in padded_batches(standing, batch_size):
-                seeds = np.stack([np.full(batch_size, seed + (number << 32), np.int64), indices[rows]], axis=1)
-                found, labelled, loss = (
-                    output.numpy()[:count]
-                    for output in run(tf.constant(images[rows]), tf.constant(labels[rows]), tf.constant(seeds))
-                )
-                rows = rows[:count]
-                queries[rows] += self.forward_passes + 1
-                success[rows] = labelled != labels[rows]
-                better = success[rows] | (loss > best_loss[rows])
-                adversarial[rows[better]] = found[better]
-                predictions[rows[better]] = labelled[better]
-                best_loss[rows[better]] = loss[better]
-                report(count)
-
-        distance = _in_batches(self.threat.distance, adversarial, images)
-        return Attacked(adversarial, success, predictions, clean_predictions, distance, queries, victim.outputs)
-
-    def _attempt(self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> Any:
-        adversarial = self.perturb(logits, images, labels, seeds)
-        outputs = logits(adversarial)
-        loss = cross_entropy(labels, outputs)
-        return adversarial, tf.argmax(outputs, axis=1, output_type=tf.int32), loss
+        return run(self, model, images, labels, indices, seed, internal_batch, progress or (lambda _: None))
 
     def _check(self, images: Any, labels: Any, indices: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = np.asarray(images, np.float32)
@@ -185,28 +176,6 @@ class Attack:
         return cls(**{**config, "threat": ThreatModel(**config["threat"])})
 
 
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy, `[n]`, as `log(1 + exp(z))` of the other classes' log-sum-exp less the label's logit.
-
-    TensorFlow's own takes 1 from the label's probability: where float32 has rounded that to 1 (a lead of 17), its
-    gradient forgets the label, and an attack on a confident model goes astray.
-    """
-    own = tf.cast(tf.one_hot(labels, tf.shape(logits)[1]), tf.bool)
-    others = tf.reduce_logsumexp(tf.where(own, tf.constant(float("-inf"), logits.dtype), logits), axis=1)
-    return tf.math.softplus(others - tf.gather(logits, labels, batch_dims=1))
-
-
 def serializable(cls: type) -> type:
     """Registers a class with Keras as `erkeras>NAME`, so that a saved model can name it."""
     return keras.saving.register_keras_serializable("erkeras")(cls)
-
-
-def _in_batches(function: Callable, *arrays: np.ndarray, size: int = 1024) -> np.ndarray:
-    def parts() -> Iterator[np.ndarray]:
-        for start in range(0, len(arrays[0]), size):
-            yield function(*(array[start : start + size] for array in arrays)).numpy()
-
-    return np.concatenate([*parts(), np.zeros(0, np.float32)])
-
-
-__all__ = ["Attack", "Attacked", "Logits", "Victim", "serializable"]

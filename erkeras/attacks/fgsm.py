@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 
-from erkeras.attacks.attack import Attack, Logits, cross_entropy, serializable
+from erkeras.attacks.attack import Attack, serializable
+from erkeras.attacks.contract import Logits
+from erkeras.attacks.losses import cross_entropy
 
 
 @serializable
@@ -23,9 +25,8 @@ class FGSM(Attack):
 
     name = "fgsm"
 
-    @property
-    def forward_passes(self) -> int:
-        return 1
+    # One pass, with its gradient, to make the image; one to judge it.
+    passes = (2, 1)
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0

@@ -7,32 +7,41 @@ from typing import Any
 
 import tensorflow as tf
 
-from erkeras.attacks.attack import Attack, Logits, cross_entropy, serializable
+from erkeras.attacks.attack import Attack, serializable
+from erkeras.attacks.contract import Batch, Logits, State
+from erkeras.attacks.losses import LOSSES, check_classes, check_loss
+from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
 
 
 @serializable
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Ascends the cross-entropy from a random start of the ball: the one PGD of training and of evaluation.
+    """Ascends a loss from a random start of the ball: the one PGD of training and of evaluation.
 
         x <- project(x + step_size * sign(gradient))              l_inf
         x <- project(x + step_size * gradient / ||gradient||_2)   l2
 
-    The last iterate of each restart is judged, as Madry et al. do.
+    In evaluation every iterate is judged and the first that is misclassified ends the attempt; training takes the
+    last iterate.
 
     Args:
         threat: norm, epsilon, pixel bounds.
         steps: gradient steps.
         step_size: length of a step in the norm's unit; None for 2.5 epsilon / steps.
-        restarts: attempts, each from a start of its own.
+        restarts: attempts (for each target), each from a start of its own.
         random_start: start from a uniformly random point of the ball, or from the image itself.
+        loss: "cross_entropy", "margin" or "dlr".
+        targets: 0 for any other class; k to ask in turn for the k classes of the highest clean logits. In training,
+            which knows no clean logits, it must be 0.
     """
 
     steps: int = 40
     step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
+    loss: str = "cross_entropy"
+    targets: int = 0
 
     name = "pgd"
 
@@ -42,35 +51,41 @@ class PGD(Attack):
                 raise InputError(f"PGD's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
         if self.step_size is not None and not self.step_size >= 0:
             raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
+        check_loss("PGD", self.loss, self.targets)
 
     @property
-    def rounds(self) -> int:
-        return self.restarts if self.random_start else 1
+    def attempts(self) -> int:
+        return (self.restarts if self.random_start else 1) * max(self.targets, 1)
 
     @property
-    def forward_passes(self) -> int:
-        return self.steps
+    def length(self) -> int:
+        return self.steps + 1
+
+    def check(self, classes: int, image_shape: tuple[int, ...]) -> None:
+        check_classes("PGD", self.loss, self.targets, classes)
+
+    def initial(self, batch: Batch) -> State:
+        start = self.threat.random_start(batch.images, batch.seeds) if self.random_start else batch.images
+        return {"point": start}
+
+    def step(self, logits: Logits, batch: Batch, state: State) -> State:
+        targets = target_classes(batch, self.targets)
+        point = state["point"]
+        outputs, losses, gradient = self._ascent(logits, point, batch.labels, targets)
+        return {
+            "point": self._move(point, gradient, batch.images, 1.0),
+            **self.observe(batch, state, point, outputs, losses),
+        }
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0
     ) -> tf.Tensor:
-        step_size = 2.5 * self.threat.epsilon / self.steps if self.step_size is None else self.step_size
-        step_size = step_size * tf.cast(scale, images.dtype)
+        if self.targets:
+            raise InputError(f"PGD's targets are {self.targets}: training takes an adversary without targets.")
 
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(adversarial)
-                loss = cross_entropy(labels, logits(adversarial))
-            gradient = tape.gradient(loss, adversarial)
-            if self.threat.norm == "l_inf":
-                direction = tf.sign(gradient)
-            else:
-                axes = list(range(1, gradient.shape.rank))
-                # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
-                gradient /= tf.maximum(tf.reduce_max(tf.abs(gradient), axis=axes, keepdims=True), 1e-37)
-                squares = tf.reduce_sum(tf.square(gradient), axis=axes, keepdims=True)
-                direction = gradient * tf.math.rsqrt(tf.maximum(squares, 1e-30))
-            return (self.threat.project(adversarial + step_size * direction, images, scale),)
+            _, _, gradient = self._ascent(logits, adversarial, labels, None)
+            return (self._move(adversarial, gradient, images, scale),)
 
         start = self.threat.random_start(images, seeds, scale) if self.random_start else images
         # One step at a time: iterations in parallel would only cost memory.
@@ -78,3 +93,15 @@ class PGD(Attack):
             lambda _: True, step, (start,), maximum_iterations=self.steps, parallel_iterations=1
         )
         return tf.stop_gradient(adversarial)
+
+    def _ascent(self, logits: Logits, point: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor | None) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(point)
+            outputs = logits(point)
+            losses = LOSSES[self.loss](labels, outputs, targets)
+        return outputs, losses, tape.gradient(losses, point)
+
+    def _move(self, point: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor, scale: Any) -> tf.Tensor:
+        step_size = 2.5 * self.threat.epsilon / self.steps if self.step_size is None else self.step_size
+        direction = self.threat.steepest(gradient)
+        return self.threat.project(point + step_size * tf.cast(scale, point.dtype) * direction, images, scale)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,9 +16,13 @@ import tensorflow as tf
 
 from erkeras.errors import InputError
 
+if TYPE_CHECKING:
+    from erkeras.attacks.attack import Attack
+
 LOGITS = "logits"
 BEFORE_SOFTMAX = "logits before the softmax"
 PROBABILITIES = "probabilities"
+LABELS = "labels"
 
 
 class Victim:
@@ -29,12 +33,14 @@ class Victim:
 
             - a `keras.Model` (called with `training=False`); a softmax at its end is taken off;
             - a loaded SavedModel: its signature `logits` where it has one, else `serving_default`;
-            - a function from float32 images `[n, height, width, channels]` to `[n, classes]`.
+            - a function from float32 images `[n, height, width, channels]` to `[n, classes]`, or to labels, int
+              `[n]`, for attacks that ask for no more.
 
     Attributes:
         logits: images `[n, height, width, channels]` -> logits `[n, classes]`, in the dtype of the images; the
-            logarithm of the outputs where they are probabilities.
-        outputs: "logits", "probabilities" or "logits before the softmax"; "unknown" before the first `predict`.
+            logarithm of the outputs where they are probabilities, `[n, 1]` where they are labels.
+        outputs: "logits", "probabilities", "logits before the softmax" or "labels"; "unknown" before the first
+            call of `outputs_for`.
 
     Raises:
         InputError: where `model` is none of these.
@@ -48,43 +54,66 @@ class Victim:
             before = _before_softmax(model)
             if before is not None:
                 self._raw, self.outputs = before, BEFORE_SOFTMAX
-        self._functions: dict[Any, Any] = {}
+        self._functions: dict[Attack, Any] = {}
+        self._function = tf.function(self.logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         outputs = tf.cast(self._raw(images), images.dtype)
+        if self.outputs == LABELS:
+            return outputs[:, tf.newaxis]
         if self.outputs == PROBABILITIES:
             return tf.math.log(tf.maximum(outputs, np.finfo(images.dtype.as_numpy_dtype).tiny))
         return outputs
 
-    def function(self, key: Any, body: Callable) -> Any:
-        """`body(logits, ...)` compiled; once for each key, so that a long evaluation never retraces."""
-        if key not in self._functions:
-            self._functions[key] = tf.function(functools.partial(body, self.logits), autograph=False)
-        return self._functions[key]
+    def functions(self, attack: Attack, compiled: Callable) -> Any:
+        """What `compiled(attack, logits)` gives; once for each attack, so that a long evaluation never retraces."""
+        if attack not in self._functions:
+            self._functions[attack] = compiled(attack, self.logits)
+        return self._functions[attack]
 
-    def predict(self, images: np.ndarray, batch_size: int = 128) -> tuple[np.ndarray, int]:
-        """Labels, int32 `[n]`, and the number of classes. The first call decides what the outputs are."""
-        run = self._functions.setdefault("outputs", tf.function(lambda images: self._raw(images), autograph=False))
-        labels = np.zeros(len(images), np.int32)
-        classes = 0
-        for rows, count in padded_batches(np.arange(len(images)), batch_size):
-            try:
-                outputs = np.asarray(run(tf.constant(images[rows])))
-            except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-                raise InputError(
-                    f"the model does not take images of shape {images.shape[1:]} "
-                    f"({str(error).strip().splitlines()[0]}): give images of the shape that it was made for."
-                ) from error
-            if outputs.ndim != 2 or len(outputs) != batch_size:
-                raise InputError(
-                    f"the model gives outputs of shape {outputs.shape} for {batch_size} images: "
-                    "give a model with one row of logits or probabilities for each image."
-                )
+    def outputs_for(self, images: np.ndarray, knowledge: str = "labels", internal_batch: int = 128) -> np.ndarray:
+        """The model's outputs as attacks see them, float32 `[n, classes]`, or `[n, 1]` where it gives labels.
+
+        The first call decides what the outputs are.
+
+        Args:
+            images: float32 `[n, height, width, channels]`.
+            knowledge: what is asked of it: "gradients", "logits" or "labels".
+            internal_batch: how many the model sees at once.
+
+        Raises:
+            InputError: for a model that does not take such images, or does not give what is asked of it.
+        """
+        parts = [np.zeros((0, 1), np.float32)]
+        for rows, count in padded_batches(np.arange(len(images)), internal_batch):
+            part = tf.constant(images[rows])
             if self.outputs == "unknown":
-                self.outputs = PROBABILITIES if _are_probabilities(outputs) else LOGITS
-            classes = outputs.shape[1]
-            labels[rows[:count]] = outputs[:count].argmax(axis=1)
-        return labels, classes
+                self._tell_apart(part)
+            parts.append(self._function(part).numpy()[:count])
+        if self.outputs == LABELS and knowledge != "labels":
+            raise InputError(
+                "the model gives labels, which have no gradients and no margins: give one that ends in logits, or "
+                "attack it with rays."
+            )
+        return np.concatenate(parts[1:] or parts)
+
+    def _tell_apart(self, images: tf.Tensor) -> None:
+        try:
+            outputs = np.asarray(self._raw(images))
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise InputError(
+                f"the model does not take images of shape {tuple(images.shape[1:])} "
+                f"({str(error).strip().splitlines()[0]}): give images of the shape that it was made for."
+            ) from error
+        if outputs.shape == (len(images),) and np.issubdtype(outputs.dtype, np.integer):
+            self.outputs = LABELS
+        elif outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] < 2:
+            raise InputError(
+                f"the model gives outputs of shape {outputs.shape} for {len(images)} images: "
+                "give a model with one row of logits or probabilities for each image."
+            )
+        else:
+            self.outputs = PROBABILITIES if _are_probabilities(outputs) else LOGITS
 
 
 def as_victim(model: Any) -> Victim:

@@ -74,7 +74,6 @@ def evaluate_robustness(
     attacks: Sequence[Attack],
     *,
     seed: int = 0,
-    batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> Robustness:
     """Runs every attack on every image.
@@ -84,8 +83,7 @@ def evaluate_robustness(
         split: images, labels and original indices.
         attacks: no two of one name.
         seed: of the attacks' random numbers.
-        batch_size: of the attacks' internal batch.
-        progress: called with the number of images whose round of an attack is done; sums to n x all rounds.
+        progress: called with units of work that are done; they sum to n x the work of all attacks.
 
     Raises:
         InputError: without an attack or an image, and whatever the attacks raise.
@@ -95,9 +93,7 @@ def evaluate_robustness(
         raise InputError(f"{len(split)} images and the attacks {names or 'none'} were given: give each attack once.")
     images = split.images
     attacked = {
-        attack.name: attack(
-            model, images, split.labels, seed=seed, indices=split.indices, batch_size=batch_size, progress=progress
-        )
+        attack.name: attack(model, images, split.labels, seed=seed, indices=split.indices, progress=progress)
         for attack in attacks
     }
     return Robustness(split.labels, split.indices, attacked)

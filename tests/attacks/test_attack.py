@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import PGD, Attack
-from erkeras.attacks.attack import cross_entropy
+from erkeras.attacks.losses import cross_entropy
 from erkeras.attacks.victim import as_victim, padded_batches
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
@@ -19,14 +19,11 @@ class RandomNoise(Attack):
     tries: int = 6
 
     name = "random_noise"
+    passes = (1, 0)
 
     @property
-    def rounds(self):
+    def attempts(self):
         return self.tries
-
-    @property
-    def forward_passes(self):
-        return 0
 
     def perturb(self, logits, images, labels, seeds, scale=1.0):
         return self.threat.random_start(images, seeds, scale)
@@ -62,7 +59,7 @@ def test_first_success_stays_and_else_the_highest_loss(points):
     images, labels = points
     attack = RandomNoise(ThreatModel("l_inf", 0.12))
     indices = np.arange(40) + 100
-    result = attack(model, images, labels, seed=5, indices=indices, batch_size=7)
+    result = attack(model, images, labels, seed=5, indices=indices, internal_batch=7)
     made, predicted, losses = attempts(attack.threat, images, labels, indices, 5, 6)
     rounds_to_success = []
     for row in range(4, 40):
@@ -103,10 +100,10 @@ def test_images_given_are_not_written_to(points):
     np.testing.assert_array_equal(images, before)
 
 
-def test_progress_sums_to_images_times_rounds(points):
+def test_progress_sums_to_images_times_attempts(points):
     images, labels = points
     done = []
-    RandomNoise(ThreatModel("l_inf", 0.2), tries=3)(model, images, labels, batch_size=8, progress=done.append)
+    RandomNoise(ThreatModel("l_inf", 0.2), tries=3)(model, images, labels, internal_batch=8, progress=done.append)
     assert sum(done) == 120
     assert len(done) > 3
 

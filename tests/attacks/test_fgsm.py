@@ -52,7 +52,7 @@ def test_evaluation_returns_the_step_of_every_image_that_stood(points, norm):
     images, _ = points
     labels = model(images).numpy().argmax(axis=1)
     labels[0] = (labels[0] + 1) % 3
-    result = FGSM(ThreatModel(norm, 0.05))(model, images, labels, batch_size=4)
+    result = FGSM(ThreatModel(norm, 0.05))(model, images, labels, internal_batch=4)
     np.testing.assert_array_equal(result.images[0], images[0])
     np.testing.assert_allclose(result.images[1:], expected(images, labels, norm, 0.05)[1:], atol=1e-5)
     np.testing.assert_array_equal(result.queries, [1] + [3] * 8)

