@@ -4,6 +4,6 @@ from erkeras.attacks.attack import Attack
 from erkeras.attacks.contract import Attacked
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
-from erkeras.attacks.victim import Victim
+from erkeras.attacks.victim import Victim, as_victim
 
-__all__ = ["FGSM", "PGD", "Attack", "Attacked", "Victim"]
+__all__ = ["FGSM", "PGD", "Attack", "Attacked", "Victim", "as_victim"]

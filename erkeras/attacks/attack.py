@@ -44,6 +44,11 @@ class Attack:
     minimises: ClassVar[bool] = False
 
     @property
+    def parts(self) -> tuple[Attack, ...]:
+        """The attacks that it is made of, one after the other: itself, unless it is an ensemble."""
+        return (self,)
+
+    @property
     def attempts(self) -> int:
         """How often each image is tried (restarts, targets), each time in its own way; at most as long as it stands."""
         return 1
@@ -98,7 +103,7 @@ class Attack:
 
     def observe(self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor) -> State:
         """The state's entries once candidates inside the ball were judged: the first success ends an attempt."""
-        success = self.broken(batch, outputs)
+        success = self.broken(batch.labels, outputs)
         better = success | (loss > state["loss"])
         return {
             "found": where(better, candidates, state["found"]),
@@ -107,9 +112,9 @@ class Attack:
             "finished": success,
         }
 
-    def broken(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+    def broken(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """bool `[n]`: whether the outputs are what the attacker wants: any label but the true one."""
-        return self.predictions(outputs) != batch.labels
+        return self.predictions(outputs) != labels
 
     def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
         """Labels, int32 `[n]`, of a model's outputs `[n, classes]`, or `[n, 1]` where they are labels already."""
