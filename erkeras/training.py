@@ -242,7 +242,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         "format": FORMAT,
         "name": output.name,
         "job": job.settings(),
-        "versions": _versions(),
+        "versions": versions(),
         "dataset": {
             "name": dataset.name,
             "image_shape": list(dataset.image_shape),
@@ -356,7 +356,8 @@ def _captions(detector: Any, images: Any, dataset: Dataset) -> list[tuple[str, i
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of everything that figures depend on."""
     packages = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
     return {"erkeras": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
 

@@ -1,22 +1,19 @@
-"""Measuring robustness, and showing it."""
+"""Measuring robustness, and showing it. The names load on first use: a record is opened without TensorFlow."""
 
-from erkeras.evaluation.curves import accuracy_curve
-from erkeras.evaluation.examples import Examples
-from erkeras.evaluation.pictures import draw_curves, draw_gallery, draw_verdicts
-from erkeras.evaluation.record import Record, as_lines
-from erkeras.evaluation.robustness import Robustness, evaluate_robustness
-from erkeras.evaluation.verify import Verification, verify_record
+from erkeras.lazy import lazy_names
 
-__all__ = [
-    "Examples",
-    "Record",
-    "Robustness",
-    "Verification",
-    "accuracy_curve",
-    "as_lines",
-    "draw_curves",
-    "draw_gallery",
-    "draw_verdicts",
-    "evaluate_robustness",
-    "verify_record",
-]
+_HOMES = {
+    "Examples": "erkeras.evaluation.examples",
+    "Record": "erkeras.evaluation.record",
+    "as_lines": "erkeras.evaluation.record",
+    "Robustness": "erkeras.evaluation.robustness",
+    "evaluate_robustness": "erkeras.evaluation.robustness",
+    "accuracy_curve": "erkeras.evaluation.curves",
+    "Verification": "erkeras.evaluation.verify",
+    "verify_record": "erkeras.evaluation.verify",
+    "draw_curves": "erkeras.evaluation.pictures",
+    "draw_gallery": "erkeras.evaluation.pictures",
+    "draw_verdicts": "erkeras.evaluation.pictures",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -77,7 +77,11 @@ def draw_gallery(
     for column, (before, after) in enumerate(captions):
         rows = (
             (clean[column], before, {"cmap": "gray_r", "vmin": 0, "vmax": 1}),
-            (perturbations[column], f"up to {np.abs(perturbations[column]).max():.3g}", {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}),
+            (
+                perturbations[column],
+                f"up to {np.abs(perturbations[column]).max():.3g}",
+                {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach},
+            ),
             (adversarial[column], after, {"cmap": "gray_r", "vmin": 0, "vmax": 1}),
         )
         for row, (image, caption, scale) in enumerate(rows):
@@ -97,7 +101,11 @@ def draw_gallery(
 
 
 def draw_curves(
-    path: str | Path, epsilons: Sequence[float], curves: dict[str, Sequence[float]], title: str = "", norm: str = "l_inf"
+    path: str | Path,
+    epsilons: Sequence[float],
+    curves: dict[str, Sequence[float]],
+    title: str = "",
+    norm: str = "l_inf",
 ) -> None:
     """Draws robust accuracy over epsilon, one line for each model or attack.
 

@@ -71,7 +71,9 @@ class Record:
             number = settings["format"]
             record = cls(folder, settings)
         except FileNotFoundError as error:
-            raise InputError(f"{folder} is not the record of an evaluation: give a folder that --record made.") from error
+            raise InputError(
+                f"{folder} is not the record of an evaluation: give a folder that --record made."
+            ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / SETTINGS} cannot be read: give a whole record.") from error
         if number != FORMAT:
@@ -82,9 +84,7 @@ class Record:
         """What `settings` ask for otherwise than the record was made with, in words; empty if nothing."""
         now = json.loads(json.dumps({"format": FORMAT, **settings}))
         keys = [key for key in now if key not in ("versions", "command") and self.settings.get(key) != now[key]]
-        return ", ".join(
-            f"{key} {_short(self.settings.get(key))} (now {_short(now[key])})" for key in keys
-        )
+        return ", ".join(f"{key} {_short(self.settings.get(key))} (now {_short(now[key])})" for key in keys)
 
     def read(self) -> Examples:
         """The examples that the record holds. A last line that was cut off is dropped from the file.
