@@ -33,15 +33,22 @@ class Attack:
 
     threat: ThreatModel = field(default_factory=ThreatModel)
 
-    name: ClassVar[str]
     #: What it asks of the model: "gradients", "logits" or "labels".
     knowledge: ClassVar[str] = "gradients"
-    #: Forward and backward passes of one step.
-    passes: ClassVar[tuple[int, int]] = (1, 1)
     #: How many of a model's outputs belong to a class.
     outputs_per_class: ClassVar[int] = 1
     #: Goes on after the first success, through every attempt, for the nearest adversarial image.
     minimises: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes of one step."""
+        return (1, 1)
 
     @property
     def attempts(self) -> int:
