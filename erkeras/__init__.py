@@ -12,6 +12,7 @@ _HOMES = {
     "ERClassifier": "erkeras.models",
     "WassersteinCritic": "erkeras.models",
     "PGD": "erkeras.attacks",
+    "APGD": "erkeras.attacks",
     "FGSM": "erkeras.attacks",
     "ERDetector": "erkeras.detection",
     "evaluate_robustness": "erkeras.evaluation",

@@ -1,9 +1,10 @@
 """Attacks, one file each, on one contract (`attack.py`)."""
 
+from erkeras.attacks.apgd import APGD
 from erkeras.attacks.attack import Attack
 from erkeras.attacks.contract import Attacked
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.attacks.victim import Victim, as_victim
 
-__all__ = ["FGSM", "PGD", "Attack", "Attacked", "Victim", "as_victim"]
+__all__ = ["APGD", "FGSM", "PGD", "Attack", "Attacked", "Victim", "as_victim"]

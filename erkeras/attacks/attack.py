@@ -33,11 +33,8 @@ class Attack:
 
     threat: ThreatModel = field(default_factory=ThreatModel)
 
-    name: ClassVar[str]
     #: What it asks of the model: "gradients", "logits" or "labels".
     knowledge: ClassVar[str] = "gradients"
-    #: Forward and backward passes of one step.
-    passes: ClassVar[tuple[int, int]] = (1, 1)
     #: How many of a model's outputs belong to a class.
     outputs_per_class: ClassVar[int] = 1
     #: Goes on after the first success, through every attempt, for the nearest adversarial image.
@@ -47,6 +44,15 @@ class Attack:
     def parts(self) -> tuple[Attack, ...]:
         """The attacks that it is made of, one after the other: itself, unless it is an ensemble."""
         return (self,)
+
+    def name(self) -> str:
+        """What tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes of one step."""
+        return (1, 1)
 
     @property
     def attempts(self) -> int:
