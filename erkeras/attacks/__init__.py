@@ -1,9 +1,11 @@
 """Attacks, one file each, on one contract (`attack.py`)."""
 
 from erkeras.attacks.attack import Attack
+from erkeras.attacks.carlini_wagner import CarliniWagner
 from erkeras.attacks.contract import Attacked
+from erkeras.attacks.fab import FAB
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.attacks.victim import Victim
 
-__all__ = ["FGSM", "PGD", "Attack", "Attacked", "Victim"]
+__all__ = ["FAB", "FGSM", "PGD", "Attack", "Attacked", "CarliniWagner", "Victim"]
