@@ -14,6 +14,8 @@ _HOMES = {
     "PGD": "erkeras.attacks",
     "APGD": "erkeras.attacks",
     "FGSM": "erkeras.attacks",
+    "FAB": "erkeras.attacks",
+    "CarliniWagner": "erkeras.attacks",
     "ERDetector": "erkeras.detection",
     "evaluate_robustness": "erkeras.evaluation",
     "load_dataset": "erkeras.data",

@@ -2,9 +2,11 @@
 
 from erkeras.attacks.apgd import APGD
 from erkeras.attacks.attack import Attack
+from erkeras.attacks.carlini_wagner import CarliniWagner
 from erkeras.attacks.contract import Attacked
+from erkeras.attacks.fab import FAB
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.attacks.victim import Victim, as_victim
 
-__all__ = ["APGD", "FGSM", "PGD", "Attack", "Attacked", "Victim", "as_victim"]
+__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "Attacked", "CarliniWagner", "Victim", "as_victim"]

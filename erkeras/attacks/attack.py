@@ -45,6 +45,7 @@ class Attack:
         """The attacks that it is made of, one after the other: itself, unless it is an ensemble."""
         return (self,)
 
+    @property
     def name(self) -> str:
         """What tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
         raise NotImplementedError
