@@ -337,8 +337,8 @@ def _verify(folder: Path, model: Path | None) -> None:
             f"{len(found.doubtful)} of {found.images} images (original indices {listed}): evaluate again."
         )
     console.output.print(
-        f"{folder}: robust accuracy {found.recomputed:.2%} on {found.images} {target.split} images of {target.dataset}, "
-        "recomputed from the images; as recorded."
+        f"{folder}: robust accuracy {found.recomputed:.2%} on {found.images} {target.split} images of "
+        f"{target.dataset}, recomputed from the images; as recorded."
     )
 
 

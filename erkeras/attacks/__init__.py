@@ -4,9 +4,23 @@ from erkeras.attacks.apgd import APGD
 from erkeras.attacks.attack import Attack
 from erkeras.attacks.carlini_wagner import CarliniWagner
 from erkeras.attacks.contract import Attacked
+from erkeras.attacks.evasion import DetectorAPGD, DetectorPGD, aim_at_detector
 from erkeras.attacks.fab import FAB
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.attacks.victim import Victim, as_victim
 
-__all__ = ["APGD", "FAB", "FGSM", "PGD", "Attack", "Attacked", "CarliniWagner", "Victim", "as_victim"]
+__all__ = [
+    "APGD",
+    "FAB",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "Attacked",
+    "CarliniWagner",
+    "DetectorAPGD",
+    "DetectorPGD",
+    "Victim",
+    "aim_at_detector",
+    "as_victim",
+]

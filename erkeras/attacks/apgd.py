@@ -105,7 +105,7 @@ class APGD(Attack):
         }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
-        outputs, losses, gradient = self._ascent(logits, batch.labels, state)
+        outputs, losses, gradient = self._ascent(logits, batch, state)
         best = losses > state["loss"]
         observed = self.observe(batch, state, state["point"], outputs, losses)
         best_gradient = where(best, gradient, state["best_gradient"])
@@ -130,6 +130,10 @@ class APGD(Attack):
             "best_loss_then": tf.where(checkpoint, observed["loss"], state["best_loss_then"]),
             "halved_then": tf.where(checkpoint, halve, state["halved_then"]),
         }
+
+    def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
+        """What it ascends, `[n]`."""
+        return LOSSES[self.loss](batch.labels, outputs, targets)
 
     def _start(self, batch: Batch) -> tf.Tensor:
         """A random direction at full length."""
@@ -156,7 +160,7 @@ class APGD(Attack):
             checkpoint += window
         return windows
 
-    def _ascent(self, logits: Logits, labels: tf.Tensor, state: State) -> Any:
+    def _ascent(self, logits: Logits, batch: Batch, state: State) -> Any:
         """Outputs and losses of the last pass, and the mean gradient of all."""
         point = state["point"]
 
@@ -164,7 +168,7 @@ class APGD(Attack):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(point)
                 outputs = logits(point)
-                losses = LOSSES[self.loss](labels, outputs, state.get("target"))
+                losses = self.objective(batch, outputs, state.get("target"))
             return outputs, losses, tape.gradient(losses, point)
 
         outputs, losses, gradient = one_pass()
@@ -176,7 +180,11 @@ class APGD(Attack):
             return outputs, losses, total + gradient
 
         outputs, losses, total = tf.while_loop(
-            lambda *_: True, another, (outputs, losses, gradient), maximum_iterations=self.eot - 1, parallel_iterations=1
+            lambda *_: True,
+            another,
+            (outputs, losses, gradient),
+            maximum_iterations=self.eot - 1,
+            parallel_iterations=1,
         )
         return outputs, losses, total / self.eot
 

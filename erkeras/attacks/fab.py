@@ -71,7 +71,7 @@ class FAB(Attack):
             raise InputError(f"FAB's overshoot is {self.overshoot}: give a number of 1 or more.")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return "fab-t" if self.targets else "fab"
 
     @property
@@ -103,7 +103,7 @@ class FAB(Attack):
         move = tf.function(self._move, autograph=False, jit_compile=not tf.config.list_physical_devices("GPU"))
         point = move(batch.images, state["point"], gaps, gradients)
 
-        adversarial = self.broken(batch, logits(point))
+        adversarial = self.broken(batch.labels, logits(point))
         distance = self.threat.distance(point, batch.images)
         nearer = adversarial & (-distance > state["loss"])
         if not self.minimise:

@@ -126,7 +126,7 @@ class Record:
     def write_result(self, result: dict[str, Any]) -> None:
         write_text(self.folder / RESULT, json.dumps(result, indent=1))
 
-    def _open_images(self, mode: Any) -> np.ndarray:
+    def _open_images(self, mode: Any) -> Any:
         try:
             return np.load(self.folder / IMAGES, mmap_mode=mode)
         except (OSError, ValueError) as error:
