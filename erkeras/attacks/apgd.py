@@ -176,7 +176,11 @@ class APGD(Attack):
             return outputs, losses, total + gradient
 
         outputs, losses, total = tf.while_loop(
-            lambda *_: True, another, (outputs, losses, gradient), maximum_iterations=self.eot - 1, parallel_iterations=1
+            lambda *_: True,
+            another,
+            (outputs, losses, gradient),
+            maximum_iterations=self.eot - 1,
+            parallel_iterations=1,
         )
         return outputs, losses, total / self.eot
 
