@@ -102,7 +102,7 @@ class Attack:
             success: bool `[n]`, whether `found` is what the attacker wants;
             finished: bool `[n]`, set when the attempt need not go on (the runner does so after `length` steps).
 
-        A slot that is finished keeps its state whatever `step` gives.
+        A slot that is finished keeps these five whatever `step` gives.
         """
         found = self.perturb(logits, batch.images, batch.labels, batch.seeds)
         outputs = logits(found)

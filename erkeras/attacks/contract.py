@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -81,5 +82,8 @@ class Attacked:
 
 
 def where(condition: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """`tf.where` by row: `condition` is `[n]`, the others `[n, ...]`."""
-    return tf.where(tf.reshape(condition, [-1] + [1] * (first.shape.rank - 1)), first, second)
+    """`tf.where` by row: `condition` is `[n]`, the others `[n, ...]` of a known shape."""
+    # As matrices: TensorFlow broadcasts a condition over three axes half as fast as over one.
+    rows = [-1, math.prod(second.shape[1:])]
+    chosen = tf.where(condition[:, tf.newaxis], tf.reshape(first, rows), tf.reshape(second, rows))
+    return tf.reshape(chosen, tf.shape(first))

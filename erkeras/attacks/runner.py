@@ -227,7 +227,10 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
         def body(number: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
             new = {**state, **attack.step(logits, batch, state), "step": state["step"] + 1}
             new["finished"] |= new["step"] >= attack.length
-            return number + 1, _merge(state["finished"], state, new)
+            # What else a finished attempt knows is of no use any more.
+            result = ("found", "loss", "success", "finished", "step")
+            kept = _merge(state["finished"], *({name: part[name] for name in result} for part in (state, new)))
+            return number + 1, {**new, **kept}
 
         segment = min(max(attack.length // _LOOKS, 1), _LONGEST_SEGMENT)
         _, state = tf.while_loop(
