@@ -152,7 +152,7 @@ class APGD(Attack):
         p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06), in whole iterations.
         """
         first, shorter, shortest = (max(self.iterations * percent // 100, 1) for percent in (22, 3, 6))
-        windows = np.zeros(self.length)
+        windows = np.zeros(self.length + 1)  # the step of a finished slot is the length
         window, checkpoint = first, first
         while checkpoint < self.length:
             windows[checkpoint] = window
