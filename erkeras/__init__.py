@@ -13,6 +13,8 @@ _HOMES = {
     "WassersteinCritic": "erkeras.models",
     "PGD": "erkeras.attacks",
     "FGSM": "erkeras.attacks",
+    "RayS": "erkeras.attacks",
+    "Square": "erkeras.attacks",
     "ERDetector": "erkeras.detection",
     "evaluate_robustness": "erkeras.evaluation",
     "load_dataset": "erkeras.data",
