@@ -15,14 +15,11 @@ its turns too; its rate is the ceiling that the steps are held against.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import itertools
 import json
 import math
-import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import time
@@ -33,6 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from networks import Layer, check_logits, plain_layers, torch_network
+from workers import Worker, tensorflow_on
 
 if TYPE_CHECKING:
     import torch
@@ -50,19 +49,9 @@ TORCH = {
 }
 PRODUCT_SIZE = 2048
 CLASSES, EPSILON, COEFFICIENT, CLIP, LEARNING_RATE = 10, 0.3, 0.1, 0.01, 1e-3
-BATCHES, WARM_UP_STEPS, LOGIT_TOLERANCE = 8, 3, 1e-4
+BATCHES, WARM_UP_STEPS = 8, 3
 
 Step = Callable[[], Any]
-
-
-class Layer(NamedTuple):
-    """A Keras layer as plain data, so that PyTorch's process needs no TensorFlow."""
-
-    kind: str
-    config: dict[str, Any]
-    weights: list[np.ndarray]
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
 
 
 class Networks(NamedTuple):
@@ -83,7 +72,7 @@ def training_data(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step, Networks]:
     """One training step as `ERClassifier.fit` runs it, and the networks it starts from."""
-    tf = _tensorflow(options.threads)
+    tf = tensorflow_on(options.threads)
     import keras
 
     from erkeras.attacks import PGD
@@ -99,7 +88,7 @@ def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step,
     model = ERClassifier(encoder, classifier, **parts, inner_bfloat16=inner_bfloat16, seed=options.seed)
     model.compile(*(keras.optimizers.Adam(LEARNING_RATE) for _ in range(3)))
     images, labels = training_data(options)
-    layers = ([_plain(layer) for layer in network.layers] for network in (encoder, classifier, regularizer.critic))
+    layers = map(plain_layers, (encoder, classifier, regularizer.critic))
     networks = Networks(*layers, model(images[0], training=False).numpy())
     model.make_train_function()
     batches = iter(tf.data.Dataset.from_tensor_slices((images, labels)).repeat())
@@ -108,22 +97,9 @@ def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step,
 
 def product_step(options: argparse.Namespace) -> tuple[Step, None]:
     """One product of two float32 matrices, in a TensorFlow graph."""
-    tf = _tensorflow(options.threads)
+    tf = tensorflow_on(options.threads)
     left, right = (tf.random.stateless_uniform([PRODUCT_SIZE] * 2, [options.seed, side]) for side in range(2))
     return partial(tf.function(tf.linalg.matmul), left, right), None
-
-
-def _tensorflow(threads: int) -> Any:
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    return tf
-
-
-def _plain(layer: Any) -> Layer:
-    shapes = layer.input.shape[1:], layer.output.shape[1:]
-    return Layer(type(layer).__name__, layer.get_config(), layer.get_weights(), *shapes)
 
 
 def torch_step(
@@ -141,12 +117,11 @@ def torch_step(
     torch.set_flush_denormal(True)  # as TensorFlow does
     torch.manual_seed(options.seed)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    encoder, classifier, critic = (_torch_network(layers, layout) for layers in networks[:3])
+    encoder, classifier, critic = (torch_network(layers, layout) for layers in networks[:3])
     images, labels = (torch.from_numpy(array) for array in training_data(options))
     images = [batch.permute(0, 3, 1, 2).contiguous(memory_format=layout) for batch in images]
     logits = classifier.eval()(encoder.eval()(images[0])).detach().numpy()
-    if (difference := np.abs(logits - networks.logits).max()) > LOGIT_TOLERANCE:
-        raise AssertionError(f"PyTorch's logits are off by {difference:.1e}: these are not the same networks.")
+    check_logits(networks.logits, logits)
 
     def adam(*parts: torch.nn.Module) -> torch.optim.Adam:
         parameters = itertools.chain.from_iterable(part.parameters() for part in parts)
@@ -208,55 +183,6 @@ def torch_step(
     return lambda: step(*next(batches)), None
 
 
-def _torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torch.nn.Sequential:
-    """The same layers with the same weights, for images in NCHW."""
-    import torch
-    from torch import nn
-
-    class Apply(nn.Module):
-        def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-            super().__init__()
-            self.forward = function
-
-    modules: list[nn.Module] = []
-    rows: Any = slice(None)  # of the Dense kernel after a Flatten, in the order in which PyTorch flattens
-    for kind, config, weights, input_shape, output_shape in layers:
-        values = list(weights)  # in the order of the module's parameters and buffers
-        if kind == "Rescaling":
-            modules.append(Apply(partial(torch.add, torch.tensor(config["offset"]), alpha=config["scale"])))
-        elif kind == "Conv2D":
-            size, strides = config["kernel_size"], config["strides"]
-            pads = [max((output_shape[i] - 1) * strides[i] + size[i] - input_shape[i], 0) for i in (0, 1)]
-            padding = [pad // 2 for pad in pads]
-            if any(pad % 2 for pad in pads):  # Keras' "same" puts the odd pixel to the bottom and the right
-                (top, left), padding = padding, [0, 0]
-                modules.append(nn.ZeroPad2d((left, pads[1] - left, top, pads[0] - top)))
-            arguments = (input_shape[-1], config["filters"], size, strides, padding)
-            modules.append(nn.Conv2d(*arguments, bias=config["use_bias"]))
-            values[0] = values[0].transpose(3, 2, 0, 1)
-        elif kind == "BatchNormalization":
-            norm = nn.BatchNorm2d if len(input_shape) == 3 else nn.BatchNorm1d
-            modules.append(norm(input_shape[-1], config["epsilon"], 1 - config["momentum"]))
-        elif kind == "Flatten" and layout is torch.channels_last:  # a view, in Keras' order
-            modules.append(Apply(lambda images: images.permute(0, 2, 3, 1).flatten(1)))
-        elif kind == "Flatten":
-            modules.append(nn.Flatten())
-            rows = np.arange(math.prod(input_shape)).reshape(input_shape).transpose(2, 0, 1).ravel()
-        elif kind == "Dense":
-            modules.append(nn.Linear(*input_shape, config["units"], config["use_bias"]))
-            values[0], rows = values[0][rows].T, slice(None)
-        elif kind == "ReLU":
-            modules.append(nn.ReLU(inplace=True))
-        else:
-            raise NotImplementedError(f"a {kind} layer: say here what it is in PyTorch.")
-        state = [tensor for tensor in modules[-1].state_dict().values() if tensor.is_floating_point()]
-        for tensor, value in zip(state, values, strict=True):
-            tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        if config.get("activation") == "relu":
-            modules.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*modules).to(memory_format=layout)
-
-
 def step_flops(networks: Networks, steps: int) -> dict[str, int]:
     """Floating point operations of one training step on one image, by line of Algorithm 1.
 
@@ -292,50 +218,32 @@ def run_for(seconds: float, step: Step) -> float:
     return count / elapsed
 
 
-def serve(pipe: Any, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
-    """A worker: makes a step, sends what came with it, and for each number of seconds its rate and peak memory."""
+def contender(make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> tuple[Callable[[float], float], Any]:
+    """For a worker: what gives the rate of a step, once warm."""
     step, message = make_step(*arguments)
     for _ in range(WARM_UP_STEPS):
         step()
-    pipe.send(message)
-    unit = 1 if sys.platform == "darwin" else 1024
-    with contextlib.suppress(EOFError):  # the parent has what it wanted
-        while True:
-            rate = run_for(pipe.recv(), step)
-            pipe.send((rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20))
+    return partial(run_for, step=step), message
 
 
-class Worker:
-    """The parent's end of a process that runs `serve`."""
+class Contender(Worker):
+    """A worker that runs a step, and the rates at which it did."""
 
     def __init__(self, make_step: Callable[..., tuple[Step, Any]], *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, end = context.Pipe()
-        context.Process(target=serve, args=(end, make_step, *arguments), daemon=True).start()
-        end.close()
-        self.message = self._receive()  # and so the worker is ready
+        super().__init__(contender, make_step, *arguments)
         self.rates: list[float] = []
-        self.peak_mib = 0.0
 
     def run(self, seconds: float, units: float) -> None:
         """Adds a rate, in units (that many a step) per second."""
-        self._pipe.send(seconds)
-        steps_per_second, self.peak_mib = self._receive()
-        self.rates.append(steps_per_second * units)
-
-    def _receive(self) -> Any:
-        try:
-            return self._pipe.recv()
-        except EOFError:
-            sys.exit("A worker has ended too early: its own message is above.")
+        self.rates.append(self.ask(seconds) * units)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All contenders in turn; what `show` prints, ready for JSON."""
-    workers = {name: Worker(keras_step, options, bfloat16) for name, bfloat16 in KERAS.items()}
+    workers = {name: Contender(keras_step, options, bfloat16) for name, bfloat16 in KERAS.items()}
     networks = next(iter(workers.values())).message
-    workers.update({name: Worker(torch_step, options, *how, networks) for name, how in TORCH.items()})
-    product = Worker(product_step, options)
+    workers.update({name: Contender(torch_step, options, *how, networks) for name, how in TORCH.items()})
+    product = Contender(product_step, options)
     for number in range(options.rounds):
         product.run(options.seconds / 2, 2 * PRODUCT_SIZE**3 / 1e9)
         for worker in list(workers.values())[:: -1 if number % 2 else 1]:

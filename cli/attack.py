@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import COUNT, PATH, RADIUS, SEED, FiniteFloat, writable
+from .options import COUNT, EPSILONS, PATH, RADIUS, SEED, FiniteFloat, writable
 
-ATTACKS = ("fgsm", "pgd")
+ATTACKS = (
+    "fgsm",
+    "pgd",
+    "apgd-ce",
+    "apgd-dlr",
+    "apgd-t",
+    "fab",
+    "fab-t",
+    "square",
+    "cw",
+    "rays",
+    "autoattack",
+)
+#: Those that can aim at the detector too.
+AIMED = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
+#: Images that a gallery shows.
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the options say of the attacks."""
+
+    attacks: tuple[str, ...]
+    version: str
+    steps: int
+    step_size: float | None
+    restarts: int | None
+    iterations: int | None
+    queries: int | None
+    with_detector: bool
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=PATH, required=False)
 @click.option("--dataset", help="As for train.  [default: the one the model was trained on]")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
 @click.option(
@@ -25,37 +56,136 @@ ATTACKS = ("fgsm", "pgd")
     multiple=True,
     default=["pgd"],
     show_default=True,
-    help="More than once for several.",
+    help="More than once for several, each on the images that still stand.",
+)
+@click.option(
+    "--version",
+    type=click.Choice(["standard", "plus", "rand"]),
+    default="standard",
+    show_default=True,
+    help="Of AutoAttack.",
 )
 @click.option("--norm", type=click.Choice(["l_inf", "l2"]), default="l_inf", show_default=True)
 @click.option("--epsilon", type=RADIUS, help="Radius of the ball.  [default: as the model was judged]")
+@click.option("--epsilons", type=EPSILONS, help="START:STOP:STEP: the accuracy at each, as a table and a picture.")
 @click.option("--steps", type=COUNT, default=40, show_default=True, help="Of PGD.")
 @click.option("--step-size", type=FiniteFloat(0), help="Of PGD.  [default: epsilon / 30]")
-@click.option("--restarts", type=COUNT, default=5, show_default=True, help="Of PGD.")
+@click.option("--restarts", type=COUNT, help="Of PGD (5), APGD, FAB and Square (1).")
+@click.option("--iterations", type=COUNT, help="Of APGD and FAB (100), and of each search step of C&W (1000).")
+@click.option("--queries", type=COUNT, help="Of Square (5000) and RayS (10000).")
+@click.option(
+    "--with-detector",
+    is_flag=True,
+    help=f"Judge the model with its detector: broken is what is wrong and taken for natural ({', '.join(AIMED)}).",
+)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Images to attack, drawn by the seed.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--record", type=PATH, help="Folder for a record of every example, which --verify verifies.")
+@click.option("--resume", is_flag=True, help="Go on with the record of an interrupted run.")
+@click.option("--verify", type=PATH, help="Recompute the accuracy of a record from its images; nothing is attacked.")
 @click.option("--json", "json_file", type=PATH, help="Write the figures, and the verdict of every image, to a file.")
 @click.option("--save-images", type=PATH, help="Write images, attacked images and labels to an .npz file.")
+@click.option("--gallery", type=PATH, help=f"Draw {_SHOWN} images, what broke them, and both labels (PNG).")
+@click.option("--curve", type=PATH, default="curve.png", show_default=True, help="The picture of --epsilons (PNG).")
 def attack(
+    model: Path | None,
+    dataset: str | None,
+    split: str,
+    norm: str,
+    epsilon: float | None,
+    epsilons: tuple[float, ...] | None,
+    limit: int,
+    seed: int,
+    record: Path | None,
+    resume: bool,
+    verify: Path | None,
+    json_file: Path | None,
+    save_images: Path | None,
+    gallery: Path | None,
+    curve: Path,
+    **options: Any,
+) -> None:
+    """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
+    from erkeras.errors import InputError
+
+    if verify is not None:
+        return _verify(verify, model)
+    if model is None:
+        raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
+    settings = _Settings(**options)
+    target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings)
+    for path in (json_file, save_images, gallery, record):
+        writable(path)
+    if epsilons is not None:
+        writable(curve)
+        if record or json_file or save_images or gallery:
+            raise InputError(
+                "--epsilons makes a table and a picture alone: leave out --record, --json, --save-images and --gallery."
+            )
+        return _draw_curve(target, settings, epsilons, curve)
+    opened = _open_record(record, resume, target, settings)
+
+    from . import console
+
+    console.load_tensorflow()
+    from erkeras.evaluation import evaluate_robustness
+
+    images, chosen, victim = target.images(), _make(settings, target.threat), target.load(settings.with_detector)
+    if record is not None:
+        opened = opened or _create_record(record, target, settings, chosen)
+    with console.RichProgress() as progress:
+        parts = [part for attack in chosen for part in attack.parts]
+        progress.stage(f"attacking {len(images)} images", len(images) * sum(part.work for part in parts))
+        robustness = evaluate_robustness(victim, images, chosen, seed=seed, record=opened, progress=progress.advance)
+    _show(target, robustness)
+    _write(target, settings, images, robustness, json_file, save_images, gallery)
+    if record is not None:
+        console.output.print(f"Recorded in {record}: erkeras attack --verify {record}")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A model, found and checked, and the images it is attacked on."""
+
+    model: Path
+    kind: str
+    path: Path
+    card: dict[str, Any] | None
+    dataset: str
+    split: str
+    threat: Any
+    limit: int
+    seed: int
+
+    def images(self) -> Any:
+        from erkeras.data import load_dataset
+
+        return getattr(load_dataset(self.dataset), self.split).sample(self.limit, self.seed)
+
+    def load(self, with_detector: bool) -> Any:
+        from erkeras.serving.folder import load_model
+
+        model = load_model(self.kind, self.path)
+        if not with_detector:
+            return model
+        from erkeras.detection import ERDetector
+
+        return ERDetector.load(self.model / "detector.npz", model).outputs
+
+
+def _find_target(
     model: Path,
     dataset: str | None,
     split: str,
-    attacks: tuple[str, ...],
     norm: str,
     epsilon: float | None,
-    steps: int,
-    step_size: float | None,
-    restarts: int,
     limit: int,
     seed: int,
-    json_file: Path | None,
-    save_images: Path | None,
-) -> None:
-    """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
-    from erkeras.data import check_dataset, load_dataset
+    settings: _Settings,
+) -> _Target:
+    from erkeras.data import check_dataset
     from erkeras.errors import InputError
-    from erkeras.files import write_arrays, write_text
-    from erkeras.serving.folder import find_model, load_model
+    from erkeras.serving.folder import find_model
     from erkeras.threat import ThreatModel
 
     kind, path, card = find_model(model)
@@ -73,90 +203,252 @@ def attack(
             f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
             "give images of its size."
         )
-    threat = ThreatModel(norm, epsilon)
-    writable(json_file)
-    writable(save_images)
-
-    from . import console
-
-    console.load_tensorflow()
-    from erkeras.attacks import FGSM, PGD
-    from erkeras.evaluation import evaluate_robustness
-
-    step = epsilon / 30 if step_size is None else step_size
-    makers = {"fgsm": lambda: FGSM(threat), "pgd": lambda: PGD(threat, steps, step, restarts)}
-    chosen = [makers[name]() for name in dict.fromkeys(attacks)]
-    images = getattr(load_dataset(dataset), split).sample(limit, seed)
-    with console.RichProgress() as progress:
-        progress.stage(f"attacking {len(images)} images", len(images) * sum(attack.work for attack in chosen))
-        robustness = evaluate_robustness(load_model(kind, path), images, chosen, seed=seed, progress=progress.advance)
-
-    summary = robustness.summary()
-    show(model, dataset, split, threat, summary)
-    if json_file is not None:
-        write_text(json_file, json.dumps(_report(model, dataset, split, threat, chosen, seed, robustness), indent=1))
-    if save_images is not None:
-        write_arrays(save_images, _arrays(images, robustness))
+    if settings.with_detector:
+        unfit = [name for name in settings.attacks if name not in AIMED]
+        if card is None or unfit:
+            raise InputError(
+                f"--with-detector was given with {f'the attack {unfit[0]}' if unfit else model}: give a folder that "
+                f"erkeras train wrote, and attacks among {', '.join(AIMED)}."
+            )
+    return _Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed)
 
 
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(str(number) for number in shape)
 
 
-def show(model: Path, dataset: str, split: str, threat: Any, summary: dict[str, Any]) -> None:
+def _make(settings: _Settings, threat: Any) -> list[Any]:
+    """The attacks that were asked for, each once."""
+    from erkeras.attacks import APGD, FAB, FGSM, PGD, AutoAttack, CarliniWagner, RayS, Square
+
+    step_size = threat.epsilon / 30 if settings.step_size is None else settings.step_size
+
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not None}
+
+    restarts = given(restarts=settings.restarts)
+    iterative = {**restarts, **given(iterations=settings.iterations)}
+    queries = given(queries=settings.queries)
+    makers: dict[str, Callable[[], Any]] = {
+        "fgsm": lambda: FGSM(threat),
+        "pgd": lambda: PGD(threat, settings.steps, step_size, settings.restarts or 5),
+        "apgd-ce": lambda: APGD(threat, **iterative),
+        "apgd-dlr": lambda: APGD(threat, loss="dlr", **iterative),
+        "apgd-t": lambda: APGD(threat, loss="dlr", targets=9, **iterative),
+        "fab": lambda: FAB(threat, minimise=False, **iterative),
+        "fab-t": lambda: FAB(threat, targets=9, minimise=False, **iterative),
+        "square": lambda: Square(threat, **queries, **restarts),
+        "cw": lambda: CarliniWagner(threat, **given(iterations=settings.iterations)),
+        "rays": lambda: RayS(threat, **queries),
+        "autoattack": lambda: AutoAttack(threat, settings.version),
+    }
+    chosen = [makers[name]() for name in dict.fromkeys(settings.attacks)]
+    if settings.with_detector:
+        from erkeras.attacks import aim_at_detector
+
+        return [aim_at_detector(attack) for attack in chosen]
+    return chosen
+
+
+def _record_settings(target: _Target, settings: _Settings, **more: Any) -> dict[str, Any]:
+    import dataclasses
+
+    from erkeras.serving.folder import fingerprint
+
+    return {
+        "model": str(target.model),
+        "digest": fingerprint(target.path),
+        "dataset": target.dataset,
+        "split": target.split,
+        "limit": target.limit,
+        "seed": target.seed,
+        "threat": dataclasses.asdict(target.threat),
+        "asked": dataclasses.asdict(settings),
+        **more,
+    }
+
+
+def _open_record(folder: Path | None, resume: bool, target: _Target, settings: _Settings) -> Any:
+    """The record to go on with; None where there is none yet. Without TensorFlow."""
+    from erkeras.errors import InputError
+    from erkeras.evaluation.record import Record
+
+    if folder is None or not folder.exists():
+        return None
+    record = Record.open(folder)
+    if not resume:
+        raise InputError(f"{folder} exists: give another --record, delete it, or add --resume.")
+    differing = record.differs(_record_settings(target, settings))
+    if differing:
+        raise InputError(f"{folder} was made with {differing}: give the same settings, or another --record.")
+    return record
+
+
+def _create_record(folder: Path, target: _Target, settings: _Settings, attacks: list[Any]) -> Any:
+    from erkeras.evaluation import Record
+    from erkeras.training import versions
+
+    images = target.images()
+    parts = [part for attack in attacks for part in attack.parts]
+    return Record.create(
+        folder,
+        _record_settings(
+            target,
+            settings,
+            images=len(images),
+            image_shape=list(images.pixels.shape[1:]),
+            attacks=[{"name": part.name, "config": part.get_config()} for part in parts],
+            versions=versions(),
+        ),
+    )
+
+
+def _verify(folder: Path, model: Path | None) -> None:
+    from erkeras.errors import InputError
+    from erkeras.evaluation.record import Record
+    from erkeras.serving.folder import find_model, fingerprint
+    from erkeras.threat import ThreatModel
+
+    record = Record.open(folder)
+    asked = record.settings
+    where = model or Path(asked["model"])
+    kind, path, card = find_model(where)
+    if fingerprint(path) != asked["digest"]:
+        raise InputError(
+            f"{where} is not the model that {folder} is about, or not the same version of it: give that one."
+        )
+    from . import console
+
+    console.load_tensorflow()
+    from erkeras.evaluation import verify_record
+
+    settings = _Settings(**{**asked["asked"], "attacks": tuple(asked["asked"]["attacks"])})
+    threat = ThreatModel(**asked["threat"])
+    target = _Target(where, kind, path, card, asked["dataset"], asked["split"], threat, asked["limit"], asked["seed"])
+    from erkeras.data import load_dataset
+
+    attacks = _make(settings, threat)
+    split = getattr(load_dataset(target.dataset), target.split)
+    found = verify_record(record, target.load(settings.with_detector), split, attacks[0])
+    if len(found.doubtful) or found.recorded != found.recomputed:
+        listed = ", ".join(str(index) for index in found.doubtful[:10])
+        raise InputError(
+            f"{folder} says {found.recorded:.2%} and its images say {found.recomputed:.2%}: they differ on "
+            f"{len(found.doubtful)} of {found.images} images (original indices {listed}): evaluate again."
+        )
+    console.output.print(
+        f"{folder}: robust accuracy {found.recomputed:.2%} on {found.images} {target.split} images of "
+        f"{target.dataset}, recomputed from the images; as recorded."
+    )
+
+
+def _draw_curve(target: _Target, settings: _Settings, epsilons: tuple[float, ...], path: Path) -> None:
+    from . import console
+
+    console.load_tensorflow()
+    from erkeras.evaluation import accuracy_curve, draw_curves
+    from erkeras.serving.card import percent
+
+    images, victim = target.images(), target.load(settings.with_detector)
+    work = sum(part.work for attack in _make(settings, target.threat) for part in attack.parts)
+    with console.RichProgress() as progress:
+        progress.stage(f"attacking {len(images)} images", len(images) * work * len(epsilons))
+        accuracies = accuracy_curve(
+            victim,
+            images,
+            lambda threat: _make(settings, threat),
+            target.threat,
+            epsilons,
+            seed=target.seed,
+            progress=progress.advance,
+        )
+    names = " + ".join(dict.fromkeys(settings.attacks))
+    rows = [[f"{epsilon:g}", percent(accuracy)] for epsilon, accuracy in zip(epsilons, accuracies, strict=True)]
+    console.print_table(
+        f"{target.model} on {len(images)} {target.split} images of {target.dataset}, {names}",
+        [f"epsilon ({target.threat.norm})", "robust accuracy"],
+        rows,
+    )
+    draw_curves(path, epsilons, {str(target.model.name): accuracies}, f"{target.dataset}, {names}", target.threat.norm)
+    console.output.print(f"Drawn in {path}")
+
+
+def _show(target: _Target, robustness: Any) -> None:
     from erkeras.serving.card import percent
 
     from . import console
 
-    if summary["outputs"] == "probabilities":
-        console.messages.print(
-            "The model gives probabilities, not logits: where its softmax saturates, gradients vanish and attacks on "
-            "it are weaker. Attack a model that ends in logits where you can.",
-            style="yellow",
-        )
-    rows = [["clean", percent(summary["clean_accuracy"])]]
-    rows += [[name, percent(accuracy)] for name, accuracy in summary["attacks"].items()]
-    rows.append(["worst of all", percent(summary["robust_accuracy"])])
-    title = f"{model} on {summary['images']} {split} images of {dataset}, {threat.norm}, epsilon {threat.epsilon:g}"
-    console.print_table(f"{title} (outputs: {summary['outputs']})", ["attack", "accuracy"], rows)
+    summary = robustness.summary()
+    for sentence in summary["warnings"]:
+        console.messages.print(sentence, style="yellow")
+    rows = [["clean", percent(summary["clean_accuracy"]), "", "", ""]]
+    for name, seconds in zip(robustness.names, robustness.seconds, strict=True):
+        passes = [f"{summary[kind][name]:,}" for kind in ("forward_passes", "backward_passes")]
+        rows.append([name, percent(summary["attacks"][name]), f"{seconds:.1f}", *passes])
+    title = (
+        f"{target.model} on {summary['images']} {target.split} images of {target.dataset}, {target.threat.norm}, "
+        f"epsilon {target.threat.epsilon:g} (outputs: {summary['outputs']})"
+    )
+    columns = ["attack", "robust accuracy after it", "seconds", "forward passes", "backward passes"]
+    console.print_table(title, columns, rows)
+    if summary["mean_boundary_distance"] is not None:
+        console.output.print(f"Mean distance to the decision boundary: {summary['mean_boundary_distance']:.4f}")
 
 
-def _report(
-    model: Path, dataset: str, split: str, threat: Any, attacks: list[Any], seed: int, robustness: Any
-) -> dict[str, Any]:
-    return {
-        "model": str(model),
-        "dataset": dataset,
-        "split": split,
-        "seed": seed,
-        "settings": {attack.name: attack.get_config() for attack in attacks},
-        **robustness.summary(),
-        "examples": [
-            {
-                "index": int(index),
-                "label": int(label),
-                "attacks": {
-                    name: {
-                        "clean_prediction": int(attacked.clean_predictions[row]),
-                        "prediction": int(attacked.predictions[row]),
-                        "success": bool(attacked.success[row]),
-                        "distance": float(attacked.distance[row]),
-                        "queries": int(attacked.queries[row]),
-                    }
-                    for name, attacked in robustness.attacked.items()
-                },
-            }
-            for row, (index, label) in enumerate(zip(robustness.indices, robustness.labels, strict=True))
-        ],
-    }
+def _write(
+    target: _Target,
+    settings: _Settings,
+    images: Any,
+    robustness: Any,
+    json_file: Path | None,
+    save_images: Path | None,
+    gallery: Path | None,
+) -> None:
+    from erkeras.evaluation import as_lines
+    from erkeras.files import write_arrays, write_text
+
+    examples = robustness.examples
+    if json_file is not None:
+        report = {
+            "model": str(target.model),
+            "dataset": target.dataset,
+            "split": target.split,
+            "seed": target.seed,
+            "settings": {attack.name: attack.get_config() for attack in robustness.attacks},
+            **robustness.summary(),
+            "seconds": dict(zip(robustness.names, robustness.seconds, strict=True)),
+            "examples": as_lines(examples, robustness.names),
+        }
+        write_text(json_file, json.dumps(report, indent=1))
+    if save_images is not None:
+        arrays = {
+            "images": examples.images,
+            "labels": images.labels,
+            "clean_images": images.images,
+            "indices": images.indices,
+            "successful": robustness.successful,
+        }
+        write_arrays(save_images, arrays)
+    if gallery is not None:
+        _draw_gallery(target, images, robustness, gallery)
 
 
-def _arrays(images: Any, robustness: Any) -> dict[str, Any]:
-    adversarial, successful = robustness.adversarial()
-    return {
-        "images": adversarial,
-        "labels": images.labels,
-        "clean_images": images.images,
-        "indices": images.indices,
-        "successful": successful,
-    }
+def _draw_gallery(target: _Target, images: Any, robustness: Any, path: Path) -> None:
+    from erkeras.evaluation import draw_gallery
+
+    from . import console
+
+    examples = robustness.examples
+    rows = robustness.successful.nonzero()[0][:_SHOWN]
+    if not len(rows):
+        console.messages.print("No image was broken: there is nothing to draw.", style="yellow")
+        return
+    names = target.card["dataset"]["class_names"] if target.card else None
+
+    def name(label: int) -> str:
+        return names[label] if names and label < len(names) else str(label)
+
+    captions = [(name(int(examples.labels[row])), name(int(examples.predictions[row]))) for row in rows]
+    title = f"{target.model.name}: broken by {', '.join(robustness.names)} at epsilon {target.threat.epsilon:g}"
+    draw_gallery(path, images.images[rows], examples.images[rows], captions, title)
+    console.output.print(f"Drawn in {path}")

@@ -19,8 +19,25 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+class Epsilons(click.ParamType):
+    """START:STOP:STEP, both ends included, as a rising tuple of floats."""
+
+    name = "start:stop:step"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            start, stop, step = (float(part) for part in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not START:STOP:STEP, as in 0:0.4:0.025.", param, ctx)
+        if not (0 <= start <= stop < math.inf and 0 < step < math.inf) or (stop - start) / step > 1000:
+            self.fail(f"{value!r} does not rise from 0 or more by positive steps, at most 1000.", param, ctx)
+        count = math.floor((stop - start) / step + 1e-9) + 1
+        return tuple(round(start + number * step, 10) for number in range(count))
+
+
 PATH = click.Path(path_type=Path)
 EPSILON = FiniteFloat(0, 1)
+EPSILONS = Epsilons()
 RADIUS = FiniteFloat(0)
 COUNT = click.IntRange(1)
 SEED = click.IntRange(0, 2**31 - 1)

@@ -242,7 +242,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         "format": FORMAT,
         "name": output.name,
         "job": job.settings(),
-        "versions": _versions(),
+        "versions": versions(),
         "dataset": {
             "name": dataset.name,
             "image_shape": list(dataset.image_shape),
@@ -302,11 +302,11 @@ def _fit_detector(
     validation = dataset.validation.sample(job.limit, job.seed)
     found = _judge(model, validation, dataclasses.replace(job, restarts=1), progress, "attacking validation")
     progress.stage("fitting detector", 1)
-    adversarial, successful = found.adversarial()
+    adversarial, successful = found.examples.images, found.successful
     enough = int(successful.sum()) >= _FEWEST_POSITIVES
     detector = ERDetector(model, job.features).fit(dataset.train.images, dataset.train.labels, seed=job.seed)
     detector.calibrate(validation.images, adversarial[successful] if enough else adversarial)
-    test_adversarial, test_successful = robustness.adversarial()
+    test_adversarial, test_successful = robustness.examples.images, robustness.successful
     result = {
         "features": job.features,
         "fitted_on": "clean training images, at most 1,000 of each class",
@@ -332,12 +332,12 @@ def _draw(path: Path, detector: Any, test: Split, robustness: Any, dataset: Data
     """The first image of each class (at most ten) that was right when clean, and what the attacks made of it."""
     from erkeras.evaluation import draw_verdicts
 
-    right = robustness.attacked["pgd"].clean_predictions == test.labels
+    right = robustness.examples.clean_predictions == test.labels
     of_classes = [(right & (test.labels == label)).nonzero()[0] for label in range(dataset.classes)]
     rows = [int(places[0]) for places in of_classes if len(places)][:10]
     if not rows:
         return
-    clean, adversarial = test.images[rows], robustness.adversarial()[0][rows]
+    clean, adversarial = test.images[rows], robustness.examples.images[rows]
     captions = []
     for row, before, after in zip(
         rows, _captions(detector, clean, dataset), _captions(detector, adversarial, dataset), strict=True
@@ -356,7 +356,8 @@ def _captions(detector: Any, images: Any, dataset: Dataset) -> list[tuple[str, i
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of everything that figures depend on."""
     packages = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
     return {"erkeras": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
 

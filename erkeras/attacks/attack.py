@@ -33,15 +33,27 @@ class Attack:
 
     threat: ThreatModel = field(default_factory=ThreatModel)
 
-    name: ClassVar[str]
     #: What it asks of the model: "gradients", "logits" or "labels".
     knowledge: ClassVar[str] = "gradients"
-    #: Forward and backward passes of one step.
-    passes: ClassVar[tuple[int, int]] = (1, 1)
     #: How many of a model's outputs belong to a class.
     outputs_per_class: ClassVar[int] = 1
     #: Goes on after the first success, through every attempt, for the nearest adversarial image.
     minimises: ClassVar[bool] = False
+
+    @property
+    def parts(self) -> tuple[Attack, ...]:
+        """The attacks that it is made of, one after the other: itself, unless it is an ensemble."""
+        return (self,)
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes of one step."""
+        return (1, 1)
 
     @property
     def attempts(self) -> int:
@@ -90,7 +102,7 @@ class Attack:
             success: bool `[n]`, whether `found` is what the attacker wants;
             finished: bool `[n]`, set when the attempt need not go on (the runner does so after `length` steps).
 
-        A slot that is finished keeps its state whatever `step` gives.
+        A slot that is finished keeps these five whatever `step` gives.
         """
         found = self.perturb(logits, batch.images, batch.labels, batch.seeds)
         outputs = logits(found)
@@ -98,7 +110,7 @@ class Attack:
 
     def observe(self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor) -> State:
         """The state's entries once candidates inside the ball were judged: the first success ends an attempt."""
-        success = self.broken(batch, outputs)
+        success = self.broken(batch.labels, outputs)
         better = success | (loss > state["loss"])
         return {
             "found": where(better, candidates, state["found"]),
@@ -107,9 +119,9 @@ class Attack:
             "finished": success,
         }
 
-    def broken(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+    def broken(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """bool `[n]`: whether the outputs are what the attacker wants: any label but the true one."""
-        return self.predictions(outputs) != batch.labels
+        return self.predictions(outputs) != labels
 
     def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
         """Labels, int32 `[n]`, of a model's outputs `[n, classes]`, or `[n, 1]` where they are labels already."""

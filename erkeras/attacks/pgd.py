@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,6 @@ class PGD(Attack):
     loss: str = "cross_entropy"
     targets: int = 0
 
-    name = "pgd"
-
     def __post_init__(self) -> None:
         for field in ("steps", "restarts"):
             if getattr(self, field) < 1:
@@ -52,6 +51,10 @@ class PGD(Attack):
         if self.step_size is not None and not self.step_size >= 0:
             raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
         check_loss("PGD", self.loss, self.targets)
+
+    @property
+    def name(self) -> str:
+        return "pgd"
 
     @property
     def attempts(self) -> int:
@@ -71,7 +74,7 @@ class PGD(Attack):
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         targets = target_classes(batch, self.targets)
         point = state["point"]
-        outputs, losses, gradient = self._ascent(logits, point, batch.labels, targets)
+        outputs, losses, gradient = _ascent(logits, point, lambda outputs: self.objective(batch, outputs, targets))
         return {
             "point": self._move(point, gradient, batch.images, 1.0),
             **self.observe(batch, state, point, outputs, losses),
@@ -84,7 +87,7 @@ class PGD(Attack):
             raise InputError(f"PGD's targets are {self.targets}: training takes an adversary without targets.")
 
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
-            _, _, gradient = self._ascent(logits, adversarial, labels, None)
+            _, _, gradient = _ascent(logits, adversarial, lambda outputs: LOSSES[self.loss](labels, outputs))
             return (self._move(adversarial, gradient, images, scale),)
 
         start = self.threat.random_start(images, seeds, scale) if self.random_start else images
@@ -94,14 +97,22 @@ class PGD(Attack):
         )
         return tf.stop_gradient(adversarial)
 
-    def _ascent(self, logits: Logits, point: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor | None) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(point)
-            outputs = logits(point)
-            losses = LOSSES[self.loss](labels, outputs, targets)
-        return outputs, losses, tape.gradient(losses, point)
+    def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
+        """What evaluation ascends, `[n]`."""
+        return LOSSES[self.loss](batch.labels, outputs, targets)
 
     def _move(self, point: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor, scale: Any) -> tf.Tensor:
         step_size = 2.5 * self.threat.epsilon / self.steps if self.step_size is None else self.step_size
         direction = self.threat.steepest(gradient)
         return self.threat.project(point + step_size * tf.cast(scale, point.dtype) * direction, images, scale)
+
+
+def _ascent(
+    logits: Logits, point: tf.Tensor, objective: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Outputs, losses and the losses' gradient at a point."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(point)
+        outputs = logits(point)
+        losses = objective(outputs)
+    return outputs, losses, tape.gradient(losses, point)

@@ -90,7 +90,7 @@ class RayS(Attack):
         unit = tf.constant((self.threat.upper - self.threat.lower) / math.sqrt(size), tf.float32)
         moved = batch.images + tf.reshape(radius * unit, [-1, 1, 1, 1]) * signs
         candidates = tf.clip_by_value(moved, self.threat.lower, self.threat.upper)
-        wrong = self.broken(batch, logits(candidates))
+        wrong = self.broken(batch.labels, logits(candidates))
 
         # From a corner of the box on, nothing moves any more: the first upper end.
         far = tf.where(wrong, tf.where(bisecting, radius, tf.minimum(best, math.sqrt(size))), far)

@@ -47,7 +47,8 @@ def run(
         _check_labels(labels, classes)
         attack.check(classes, images.shape[1:])
     batch = Batch(images, labels, clean, np.stack([np.full(len(images), seed), indices], axis=1), np.zeros(0))
-    work = _Work(attack, batch, attack.broken(batch, clean).numpy())
+    wrong = attack.broken(labels, clean).numpy()
+    work = _Work(attack, batch, wrong)
     work.attack_all(victim, internal_batch, progress)
 
     touched = np.flatnonzero(work.steps)
@@ -58,7 +59,8 @@ def run(
     forward, backward = attack.passes
     return Attacked(
         images=work.found,
-        success=attack.broken(batch, judged).numpy() & attack.threat.allows(distance),
+        success=attack.broken(labels, judged).numpy() & attack.threat.allows(distance),
+        wrong_when_clean=wrong,
         predictions=attack.predictions(judged).numpy(),
         clean_predictions=attack.predictions(clean).numpy(),
         distance=distance,
@@ -225,7 +227,10 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
         def body(number: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
             new = {**state, **attack.step(logits, batch, state), "step": state["step"] + 1}
             new["finished"] |= new["step"] >= attack.length
-            return number + 1, _merge(state["finished"], state, new)
+            # What else a finished attempt knows is of no use any more.
+            result = ("found", "loss", "success", "finished", "step")
+            kept = _merge(state["finished"], *({name: part[name] for name in result} for part in (state, new)))
+            return number + 1, {**new, **kept}
 
         segment = min(max(attack.length // _LOOKS, 1), _LONGEST_SEGMENT)
         _, state = tf.while_loop(
@@ -247,7 +252,8 @@ def _merge(condition: tf.Tensor, first: State, second: State) -> State:
 
 
 def _check_labels(labels: np.ndarray, classes: int) -> None:
-    if labels.min() < 0 or labels.max() >= classes:
+    # A model that gives labels does not say how many there are.
+    if labels.min() < 0 or 1 < classes <= labels.max():
         raise InputError(
             f"the labels run from {labels.min()} to {labels.max()}, and the model has {classes} outputs: "
             f"give labels from 0 to {classes - 1}."

@@ -150,6 +150,18 @@ class ERDetector:
             "verdict": score > self.threshold,
         }
 
+    def outputs(self, images: tf.Tensor) -> tf.Tensor:
+        """What an attacker who knows the detector sees, float32 `[n, 2 classes]`: logits, and then for each class how
+        far the log odds of the adversarial score would be above the threshold's if the image were taken for it."""
+        if self.densities is None:
+            raise InputError("the detector is not fitted: call fit and calibrate first.")
+        codes, features = self._extract(images)
+        scaled = (tf.cast(features, tf.float64) - self.mean) / self.scale
+        odds = self.weight * self.densities.log_density(scaled) + self.bias
+        threshold = min(self.threshold, 1 - 1e-12)
+        excess = tf.cast(odds - math.log(threshold / (1 - threshold)), tf.float32)
+        return tf.concat([self.model.classifier(codes, training=False), excess], axis=1)
+
     def log_density(self, images: np.ndarray) -> np.ndarray:
         """Log density of each image's features at the predicted class, float64 `[n]`."""
         return self._run(images)["log_density"]

@@ -1,6 +1,19 @@
-"""Measuring robustness, and showing it."""
+"""Measuring robustness, and showing it. The names load on first use: a record is opened without TensorFlow."""
 
-from erkeras.evaluation.pictures import draw_verdicts
-from erkeras.evaluation.robustness import Robustness, evaluate_robustness
+from erkeras.lazy import lazy_names
 
-__all__ = ["Robustness", "draw_verdicts", "evaluate_robustness"]
+_HOMES = {
+    "Examples": "erkeras.evaluation.examples",
+    "Record": "erkeras.evaluation.record",
+    "as_lines": "erkeras.evaluation.record",
+    "Robustness": "erkeras.evaluation.robustness",
+    "evaluate_robustness": "erkeras.evaluation.robustness",
+    "accuracy_curve": "erkeras.evaluation.curves",
+    "Verification": "erkeras.evaluation.verify",
+    "verify_record": "erkeras.evaluation.verify",
+    "draw_curves": "erkeras.evaluation.pictures",
+    "draw_gallery": "erkeras.evaluation.pictures",
+    "draw_verdicts": "erkeras.evaluation.pictures",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -2,70 +2,95 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from erkeras.attacks import Attack, Attacked
+from erkeras.attacks import Attack, Victim, as_victim
+from erkeras.attacks.contract import INTERNAL_BATCH
 from erkeras.data import Split
 from erkeras.errors import InputError
+from erkeras.evaluation.checks import check_model, check_result
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
+from erkeras.evaluation.record import Record
+
+Progress = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What several attacks left standing of the same n images.
+    """What attacks, one after the other, left standing. Each attack gets the images that still stand.
 
     Attributes:
-        labels: int32 `[n]`.
-        indices: int64 `[n]`, the images' original indices.
-        attacked: what each attack made of them, by the attack's name.
+        attacks: those that were run, in this order.
+        examples: what became of each image.
+        outputs: what the model's outputs were taken for; see `Attacked`.
+        seconds: how long each attack took, in all runs that made the record.
+        warnings: sentences about what makes these figures doubtful.
     """
 
-    labels: np.ndarray
-    indices: np.ndarray
-    attacked: dict[str, Attacked]
+    attacks: tuple[Attack, ...]
+    examples: Examples
+    outputs: str
+    seconds: tuple[float, ...]
+    warnings: tuple[str, ...]
 
     @property
-    def _first(self) -> Attacked:
-        return next(iter(self.attacked.values()))
+    def names(self) -> tuple[str, ...]:
+        return tuple(attack.name for attack in self.attacks)
 
     @property
     def clean_accuracy(self) -> float:
-        return float(np.mean(self._first.clean_predictions == self.labels))
+        return float(np.mean(self.examples.broken_by != WRONG_WHEN_CLEAN))
 
     @property
     def robust(self) -> np.ndarray:
         """bool `[n]`: correct when clean and under every attack."""
-        return ~np.any([attacked.success for attacked in self.attacked.values()], axis=0)
+        return self.examples.broken_by == STANDING
+
+    @property
+    def successful(self) -> np.ndarray:
+        """bool `[n]`: right when clean, and broken."""
+        return self.examples.broken_by >= 0
 
     @property
     def robust_accuracy(self) -> float:
         return float(np.mean(self.robust))
 
+    def accuracy_after(self, number: int) -> float:
+        """Robust accuracy once the attacks up to this one, a position in `attacks`, were run."""
+        return float(np.mean(self.robust | (self.examples.broken_by > number)))
+
     @property
-    def outputs(self) -> str:
-        """What the model's outputs were taken for; see `Attacked`."""
-        return self._first.outputs
+    def mean_boundary_distance(self) -> float | None:
+        """Mean distance to the nearest image of another class that was found, over images that are right when clean.
+
+        The average decision boundary distance of Chen and Gu (2020), for RayS; for one attack alone that minimises
+        the perturbation, None otherwise, or where an image has no such neighbour.
+        """
+        right = self.examples.broken_by != WRONG_WHEN_CLEAN
+        crossed = self.examples.predictions[right] != self.examples.labels[right]
+        if len(self.attacks) > 1 or not self.attacks[0].minimises or not right.any() or not crossed.all():
+            return None
+        return float(np.mean(self.examples.distance[right]))
 
     def summary(self) -> dict[str, Any]:
-        """The figures, as plain numbers."""
+        """The figures, as plain values."""
         return {
-            "images": len(self.labels),
+            "images": len(self.examples),
             "outputs": self.outputs,
             "clean_accuracy": self.clean_accuracy,
-            "attacks": {name: attacked.robust_accuracy for name, attacked in self.attacked.items()},
+            "attacks": {name: self.accuracy_after(number) for number, name in enumerate(self.names)},
             "robust_accuracy": self.robust_accuracy,
+            "mean_boundary_distance": self.mean_boundary_distance,
+            "forward_passes": dict(zip(self.names, self.examples.queries.sum(axis=0).tolist(), strict=True)),
+            "backward_passes": dict(zip(self.names, self.examples.gradients.sum(axis=0).tolist(), strict=True)),
+            "warnings": list(self.warnings),
         }
-
-    def adversarial(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images `[n, height, width, channels]`, each from the first attack that broke it (the last where none
-        did), and bool `[n]`: right when clean and broken."""
-        images = list(self.attacked.values())[-1].images.copy()
-        for attacked in reversed(self.attacked.values()):
-            images[attacked.success] = attacked.images[attacked.success]
-        return images, ~self.robust & (self._first.clean_predictions == self.labels)
 
 
 def evaluate_robustness(
@@ -74,26 +99,93 @@ def evaluate_robustness(
     attacks: Sequence[Attack],
     *,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    record: Record | None = None,
+    progress: Progress | None = None,
 ) -> Robustness:
-    """Runs every attack on every image.
+    """Runs attacks one after the other, each on the images that still stand.
 
     Args:
         model: as an attack takes it.
         split: images, labels and original indices.
-        attacks: no two of one name.
+        attacks: no two of one name. One that is made of others (AutoAttack) counts as these.
         seed: of the attacks' random numbers.
-        progress: called with units of work that are done; they sum to n x the work of all attacks.
+        record: where examples go as soon as they are known; those that it holds are not attacked again.
+        progress: called with units of work that are done and the figure so far; the units sum to n x the work of
+            all attacks.
 
     Raises:
         InputError: without an attack or an image, and whatever the attacks raise.
     """
-    names = [attack.name for attack in attacks]
+    chosen = tuple(part for attack in attacks for part in attack.parts)
+    names = [attack.name for attack in chosen]
     if not names or len(set(names)) < len(names) or not len(split):
-        raise InputError(f"{len(split)} images and the attacks {names or 'none'} were given: give each attack once.")
-    images = split.images
-    attacked = {
-        attack.name: attack(model, images, split.labels, seed=seed, indices=split.indices, progress=progress)
-        for attack in attacks
-    }
-    return Robustness(split.labels, split.indices, attacked)
+        raise InputError(
+            f"{len(split)} images and the attacks {', '.join(names) or 'none'} were given: give at least one image, "
+            "and each attack once."
+        )
+    victim = as_victim(model)
+    first = split.take(np.arange(min(len(split), INTERNAL_BATCH)))
+    warnings = check_model(victim, first.images, first.labels, chosen)
+    parts = [record.read()] if record else []
+    seconds = record.seconds() if record else [0.0] * len(chosen)
+    known = sum(len(part) for part in parts)
+    report = _Report(progress, sum(attack.work for attack in chosen), parts)
+    # Part by part through all attacks: what is known of an image is then known for good.
+    for start in range(known, len(split), INTERNAL_BATCH):
+        part = split.take(np.arange(start, min(start + INTERNAL_BATCH, len(split))))
+        parts.append(_attack(victim, part, chosen, seed, seconds, report))
+        report.standing(parts)
+        if record:
+            record.append(parts[-1], seconds)
+    examples = Examples.join(parts)
+    warnings += check_result(examples, chosen)
+    result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
+    if record:
+        record.write_result({"seconds": dict(zip(names, seconds, strict=True)), "summary": result.summary()})
+    return result
+
+
+def _attack(
+    victim: Victim, part: Split, attacks: tuple[Attack, ...], seed: int, seconds: list[float], report: _Report
+) -> Examples:
+    images, labels = part.images, part.labels
+    broken_by = np.full(len(part), STANDING, np.int32)
+    clean_predictions = predictions = np.zeros(len(part), np.int32)
+    found, distance = images.copy(), np.zeros(len(part), np.float32)
+    queries, gradients = (np.zeros((len(part), len(attacks)), np.int64) for _ in range(2))
+    for number, attack in enumerate(attacks):
+        rows = np.flatnonzero(broken_by == STANDING)
+        report.advance(attack.work * (len(part) - len(rows)))
+        started = time.perf_counter()
+        result = attack(
+            victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report.advance
+        )
+        seconds[number] += time.perf_counter() - started
+        if number == 0:
+            clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
+            broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
+            result = dataclasses.replace(result, success=result.success & ~result.wrong_when_clean)
+        broken_by[rows[result.success]] = number
+        found[rows], distance[rows], predictions[rows] = result.images, result.distance, result.predictions
+        queries[rows, number], gradients[rows, number] = result.queries, result.gradients
+    return Examples(
+        part.indices, labels, clean_predictions, broken_by, predictions, distance, queries, gradients, found
+    )
+
+
+class _Report:
+    """Units of work and the robust accuracy so far, for a progress bar."""
+
+    def __init__(self, progress: Progress | None, work: int, parts: list[Examples]) -> None:
+        self._progress = progress or (lambda units, note: None)
+        self._note = ""
+        self.standing(parts)
+        self.advance(work * sum(len(part) for part in parts))
+
+    def standing(self, parts: list[Examples]) -> None:
+        broken_by = np.concatenate([np.zeros(0, np.int32), *(part.broken_by for part in parts)])
+        if len(broken_by):
+            self._note = f"robust {np.mean(broken_by == STANDING):.1%} of {len(broken_by)}"
+
+    def advance(self, units: int) -> None:
+        self._progress(units, self._note)

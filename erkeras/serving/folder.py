@@ -30,6 +30,13 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a model's file, or of all files of its folder and their names."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(digests(path)).encode()).hexdigest()
+
+
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a saved model, once every file that it lists is found whole.
 

@@ -9,6 +9,7 @@ from erkeras.attacks import Attack
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import draw_verdicts, evaluate_robustness
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
 from erkeras.threat import ThreatModel
 
 
@@ -23,7 +24,7 @@ class Shift(Attack):
     def name(self):
         return self.title
 
-    forward_passes = 0
+    passes = (1, 0)
 
     def perturb(self, logits, images, labels, seeds, scale=1.0):
         return self.threat.project(images + self.amount, images, scale)
@@ -51,24 +52,35 @@ UP, DOWN = Shift(THREAT, 0.12, "up"), Shift(THREAT, -0.07, "down")
 def test_robust_is_right_when_clean_and_under_every_attack(split):
     found = evaluate_robustness(brightness, split, [UP, DOWN])
     assert found.clean_accuracy == 6 / 7
-    assert found.attacked["up"].robust_accuracy == 4 / 7
-    assert found.attacked["down"].robust_accuracy == 5 / 7
+    assert [found.accuracy_after(number) for number in range(2)] == [4 / 7, 3 / 7]
     assert found.robust.tolist() == [True, False, False, False, True, True, False]
+    assert found.successful.tolist() == [False, True, True, True, False, False, False]
+    assert found.examples.broken_by.tolist() == [STANDING, 0, 0, 1, STANDING, STANDING, WRONG_WHEN_CLEAN]
+    assert found.examples.indices.tolist() == list(range(100, 107))
     assert found.robust_accuracy == 3 / 7
-    assert found.indices.tolist() == list(range(100, 107))
     assert found.summary() == {
         "images": 7,
         "outputs": "logits",
         "clean_accuracy": 6 / 7,
-        "attacks": {"up": 4 / 7, "down": 5 / 7},
+        "attacks": {"up": 4 / 7, "down": 3 / 7},
         "robust_accuracy": 3 / 7,
+        "mean_boundary_distance": None,
+        "forward_passes": {"up": 7 + 6, "down": 4 + 4},
+        "backward_passes": {"up": 0, "down": 0},
+        "warnings": [],
     }
 
 
-def test_the_adversarial_image_is_of_the_first_attack_that_broke_it(split):
-    images, successful = evaluate_robustness(brightness, split, [UP, DOWN]).adversarial()
-    assert successful.tolist() == [False, True, True, True, False, False, False]
-    np.testing.assert_allclose(images[:, 0, 0, 0], [0.03, 0.52, 0.57, 0.48, 0.53, 0.83, 0.2], atol=1e-6)
+def test_points_already_broken_leave_the_working_set(split):
+    examples = evaluate_robustness(brightness, split, [UP, DOWN]).examples
+    np.testing.assert_array_equal(examples.queries, [[2, 2], [2, 0], [2, 0], [2, 2], [2, 2], [2, 2], [1, 0]])
+
+
+def test_the_image_kept_is_what_broke_it_or_the_last_attempt(split):
+    examples = evaluate_robustness(brightness, split, [UP, DOWN]).examples
+    np.testing.assert_allclose(examples.images[:, 0, 0, 0], [0.03, 0.52, 0.57, 0.48, 0.53, 0.83, 0.2], atol=1e-6)
+    np.testing.assert_array_equal(examples.predictions, [0, 1, 1, 0, 1, 1, 0])
+    np.testing.assert_allclose(examples.distance, [0.07, 0.12, 0.12, 0.07, 0.07, 0.07, 0], atol=1e-6)
 
 
 def test_the_order_of_attacks_does_not_matter_for_what_stands(split):
@@ -76,15 +88,28 @@ def test_the_order_of_attacks_does_not_matter_for_what_stands(split):
     np.testing.assert_array_equal(first.robust, second.robust)
 
 
-def test_progress_sums_to_images_times_rounds(split):
+def test_progress_sums_to_images_times_work(split):
     done = []
-    evaluate_robustness(brightness, split, [UP, DOWN], progress=done.append)
-    assert sum(done) == 2 * 7
+    evaluate_robustness(brightness, split, [UP, DOWN], progress=lambda units, note: done.append((units, note)))
+    assert sum(units for units, _ in done) == 2 * 7
+
+
+def test_long_evaluations_go_part_by_part_and_say_how_it_stands():
+    levels = np.random.RandomState(0).rand(300).astype(np.float32)
+    pixels = np.broadcast_to(levels[:, None, None, None], (300, 2, 2, 1)).copy()
+    split = Split(pixels, (levels > 0.5).astype(np.int32), np.arange(300))
+    notes = []
+    found = evaluate_robustness(brightness, split, [UP], progress=lambda units, note: notes.append(note))
+    np.testing.assert_array_equal(found.robust, (levels < 0.38) | (levels > 0.5))
+    assert [note for note in dict.fromkeys(notes) if note] == [
+        f"robust {found.robust[:128].mean():.1%} of 128",
+        f"robust {found.robust[:256].mean():.1%} of 256",
+    ]
 
 
 @pytest.mark.parametrize("attacks", [[], [UP, UP]])
 def test_no_attack_or_one_twice_is_refused(split, attacks):
-    with pytest.raises(InputError, match="give each attack once"):
+    with pytest.raises(InputError, match="each attack once"):
         evaluate_robustness(brightness, split, attacks)
 
 

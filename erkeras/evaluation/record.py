@@ -1,0 +1,182 @@
+"""The record of an evaluation: a folder that whoever doubts can verify, and an interrupted run goes on from.
+
+FOLDER/settings.json    what was asked: model and its digest, data, seed, threat model, attacks, versions
+FOLDER/examples.jsonl   one line an example, in the order of the sample, appended as soon as its verdict is known
+FOLDER/images.npy       float32 [n, height, width, channels], the attacked images in the same order
+FOLDER/result.json      the figures so far: seconds, and at the end accuracies and warnings
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erkeras.errors import InputError
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
+from erkeras.files import write_text
+
+FORMAT = 1
+SETTINGS, EXAMPLES, IMAGES, RESULT = "settings.json", "examples.jsonl", "images.npy", "result.json"
+_WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean"}
+
+
+class Record:
+    """A record that is open.
+
+    Attributes:
+        folder: where it lives.
+        settings: what was asked, as read from or written to `settings.json`.
+        names: of the attacks.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.names = [attack["name"] for attack in settings["attacks"]]
+
+    @classmethod
+    def create(cls, folder: Path, settings: dict[str, Any]) -> Record:
+        """Makes the folder of a new record, whole or not at all.
+
+        Args:
+            folder: must not exist.
+            settings: plain values; `images` (how many), `image_shape` and `attacks` (each with a `name`) among them.
+        """
+        settings = json.loads(json.dumps({"format": FORMAT, **settings}))
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        (partial / SETTINGS).write_text(json.dumps(settings, indent=1))
+        shape = (settings["images"], *settings["image_shape"])
+        np.lib.format.open_memmap(partial / IMAGES, "w+", np.float32, shape).flush()
+        (partial / EXAMPLES).touch()
+        partial.rename(folder)
+        return cls(folder, settings)
+
+    @classmethod
+    def open(cls, folder: Path) -> Record:
+        """Opens a record that is there.
+
+        Raises:
+            InputError: where there is none, or one of another format.
+        """
+        try:
+            settings = json.loads((folder / SETTINGS).read_text())
+            number = settings["format"]
+            record = cls(folder, settings)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{folder} is not the record of an evaluation: give a folder that --record made."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder / SETTINGS} cannot be read: give a whole record.") from error
+        if number != FORMAT:
+            raise InputError(f"{folder} has format {number} and this erkeras reads {FORMAT}: evaluate again.")
+        return record
+
+    def differs(self, settings: dict[str, Any]) -> str:
+        """What `settings` ask for otherwise than the record was made with, in words; empty if nothing."""
+        now = json.loads(json.dumps({"format": FORMAT, **settings}))
+        keys = [key for key in now if key not in ("versions", "command") and self.settings.get(key) != now[key]]
+        return ", ".join(f"{key} {_short(self.settings.get(key))} (now {_short(now[key])})" for key in keys)
+
+    def read(self) -> Examples:
+        """The examples that the record holds. A last line that was cut off is dropped from the file.
+
+        Raises:
+            InputError: where a line before the last cannot be read.
+        """
+        lines = (self.folder / EXAMPLES).read_bytes().split(b"\n")
+        if lines[-1]:
+            self._truncate(sum(len(line) + 1 for line in lines[:-1]))
+        try:
+            rows = [json.loads(line) for line in lines[:-1]]
+            examples = self._arrays(rows)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(f"{self.folder / EXAMPLES} has a line that is no example: give a whole record.") from error
+        return examples
+
+    def append(self, examples: Examples, seconds: list[float]) -> None:
+        """Adds examples; `seconds` are those of each attack since the run began."""
+        start = len((self.folder / EXAMPLES).read_bytes().splitlines())
+        images = self._open_images("r+")
+        images[start : start + len(examples)] = examples.images
+        images.flush()
+        with (self.folder / EXAMPLES).open("a") as lines:
+            lines.writelines(f"{json.dumps(line)}\n" for line in as_lines(examples, self.names))
+            lines.flush()
+            os.fsync(lines.fileno())
+        self.write_result({"seconds": dict(zip(self.names, seconds, strict=True))})
+
+    def seconds(self) -> list[float]:
+        """What `append` was given last; zeros before."""
+        known = self.result().get("seconds", {})
+        return [known.get(name, 0.0) for name in self.names]
+
+    def result(self) -> dict[str, Any]:
+        path = self.folder / RESULT
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        write_text(self.folder / RESULT, json.dumps(result, indent=1))
+
+    def _open_images(self, mode: Any) -> Any:
+        try:
+            return np.load(self.folder / IMAGES, mmap_mode=mode)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.folder / IMAGES} cannot be read: give a whole record.") from error
+
+    def _truncate(self, size: int) -> None:
+        with (self.folder / EXAMPLES).open("r+b") as lines:
+            lines.truncate(size)
+
+    def _arrays(self, rows: list[dict[str, Any]]) -> Examples:
+        numbers = {word: number for number, word in {**_WORDS, **dict(enumerate(self.names))}.items()}
+
+        def column(name: str, dtype: Any) -> np.ndarray:
+            return np.array([row[name] for row in rows], dtype)
+
+        def table(name: str) -> np.ndarray:
+            counts = [[row[name][attack] for attack in self.names] for row in rows]
+            return np.array(counts, np.int64).reshape(len(rows), len(self.names))
+
+        return Examples(
+            indices=column("index", np.int64),
+            labels=column("label", np.int32),
+            clean_predictions=column("clean_prediction", np.int32),
+            broken_by=np.array([numbers[row["broken_by"]] for row in rows], np.int32),
+            predictions=column("prediction", np.int32),
+            distance=column("distance", np.float32),
+            queries=table("queries"),
+            gradients=table("gradients"),
+            images=np.array(self._open_images("r")[: len(rows)]),
+        )
+
+
+def as_lines(examples: Examples, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One mapping of plain values for each example; `names` are the attacks'."""
+    words = {**_WORDS, **dict(enumerate(names))}
+    return [
+        {
+            "index": int(examples.indices[row]),
+            "label": int(examples.labels[row]),
+            "clean_prediction": int(examples.clean_predictions[row]),
+            "broken_by": words[int(examples.broken_by[row])],
+            "prediction": int(examples.predictions[row]),
+            "distance": float(examples.distance[row]),
+            "queries": dict(zip(names, examples.queries[row].tolist(), strict=True)),
+            "gradients": dict(zip(names, examples.gradients[row].tolist(), strict=True)),
+        }
+        for row in range(len(examples))
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    return text if len(text) < 60 else f"{text[:57]}..."

@@ -1,0 +1,200 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from erkeras.attacks import PGD
+from erkeras.data import Split
+from erkeras.errors import InputError
+from erkeras.evaluation import Record, accuracy_curve, evaluate_robustness, verify_record
+from erkeras.threat import ThreatModel
+
+MATRIX = np.random.RandomState(0).normal(size=(16, 3)).astype(np.float32)
+ATTACKS = [PGD(ThreatModel("l_inf", 0.05), steps=2), PGD(ThreatModel("l_inf", 0.05), steps=3, loss="margin")]
+
+
+class Renamed(PGD):
+    name = "pgd-margin"
+
+
+ATTACKS[1] = Renamed(**vars(ATTACKS[1]))
+
+
+def model(images):
+    return 5 * tf.reshape(images - 0.5, [-1, 16]) @ MATRIX
+
+
+@pytest.fixture
+def split():
+    images = np.random.RandomState(1).rand(300, 4, 4, 1).astype(np.float32)
+    labels = model(images).numpy().argmax(axis=1).astype(np.int32)
+    labels[::10] = (labels[::10] + 1) % 3
+    return Split(images, labels, np.random.RandomState(2).permutation(1000)[:300])
+
+
+def settings(split, **changes):
+    return {
+        "images": len(split),
+        "image_shape": [4, 4, 1],
+        "attacks": [{"name": attack.name, "config": attack.get_config()} for attack in ATTACKS],
+        "seed": 3,
+        **changes,
+    }
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(parts):
+    """A progress that dies in the middle of the part after some."""
+    notes = set()
+
+    def progress(units, note):
+        notes.add(note)
+        if len(notes - {""}) >= parts and units:
+            raise Killed
+
+    return progress
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in ("settings.json", "examples.jsonl", "images.npy")}
+
+
+def evaluate(split, record, progress=None):
+    return evaluate_robustness(model, split, ATTACKS, seed=3, record=record, progress=progress)
+
+
+def test_a_record_holds_every_example(split, tmp_path):
+    record = Record.create(tmp_path / "record", settings(split))
+    found = evaluate(split, record)
+    plain = evaluate_robustness(model, split, ATTACKS, seed=3)
+    read = Record.open(tmp_path / "record").read()
+    for name, value in vars(plain.examples).items():
+        np.testing.assert_array_equal(getattr(read, name), value, err_msg=name)
+        np.testing.assert_array_equal(getattr(found.examples, name), value, err_msg=name)
+    lines = [json.loads(line) for line in (tmp_path / "record" / "examples.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == split.indices.tolist()
+    assert {line["broken_by"] for line in lines} == {None, "clean", "pgd", "pgd-margin"}
+    assert record.result()["summary"] == plain.summary()
+
+
+def test_killed_and_resumed_is_the_same_record(split, tmp_path):
+    evaluate(split, Record.create(tmp_path / "straight", settings(split)))
+    with pytest.raises(Killed):
+        evaluate(split, Record.create(tmp_path / "killed", settings(split)), killed_after(1))
+    known = len((tmp_path / "killed" / "examples.jsonl").read_text().splitlines())
+    assert 0 < known < 300
+    units = []
+    record = Record.open(tmp_path / "killed")
+    evaluate(split, record, lambda done, note: units.append(done))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+    assert sum(units) == 300 * sum(attack.work for attack in ATTACKS)
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_line_that_was_cut_costs_that_example_alone(split, tmp_path, cut):
+    folder = tmp_path / "record"
+    evaluate(split, Record.create(folder, settings(split)))
+    whole = contents(folder)
+    with (folder / "examples.jsonl").open("r+b") as lines:
+        lines.truncate(len(whole["examples.jsonl"]) - cut)
+    assert len(Record.open(folder).read()) == 299
+    evaluate(split, Record.open(folder))
+    assert contents(folder) == whole
+
+
+def test_two_shards_give_the_verdicts_of_one_run(split):
+    whole = evaluate_robustness(model, split, ATTACKS, seed=3).examples
+    for rows in (np.arange(150), np.arange(150, 300)):
+        part = evaluate_robustness(model, split.take(rows), ATTACKS, seed=3).examples
+        for name in ("broken_by", "queries", "predictions"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows], err_msg=name)
+
+
+@pytest.fixture
+def record(split, tmp_path):
+    record = Record.create(tmp_path / "record", settings(split))
+    evaluate(split, record)
+    return record
+
+
+def change_line(record, row, **changes):
+    path = record.folder / "examples.jsonl"
+    lines = path.read_text().splitlines()
+    lines[row] = json.dumps({**json.loads(lines[row]), **changes})
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_verification_gets_the_same_number(record, split):
+    order = np.argsort(split.indices)
+    verified = verify_record(record, model, split.take(order), ATTACKS[0])
+    summary = record.result()["summary"]
+    assert verified.images == 300
+    assert verified.recorded == verified.recomputed == summary["robust_accuracy"]
+    assert len(verified.doubtful) == 0
+
+
+@pytest.mark.parametrize("lie", ["stands", "broken", "outside the ball", "not misclassified", "wrong when clean"])
+def test_verification_finds_a_lie(record, split, lie):
+    examples = record.read()
+    broken = int(np.flatnonzero(examples.broken_by == 0)[0])
+    standing = int(np.flatnonzero(examples.broken_by == -1)[0])
+    row = standing if lie in ("broken", "wrong when clean") else broken
+    if lie in ("stands", "broken", "wrong when clean"):
+        words = {"stands": None, "broken": "pgd", "wrong when clean": "clean"}
+        change_line(record, row, broken_by=words[lie])
+    else:
+        images = np.load(record.folder / "images.npy", mmap_mode="r+")
+        clean = split.images[row]
+        images[row] = clean if lie == "not misclassified" else np.where(images[row] > 0.5, 1, 0)
+        images.flush()
+    order = np.argsort(split.indices)
+    verified = verify_record(record, model, split.take(order), ATTACKS[0])
+    assert verified.doubtful.tolist() == [split.indices[row]]
+    assert verified.recorded != verified.recomputed
+
+
+def test_what_is_not_a_whole_record_is_refused(record, split, tmp_path):
+    order = np.argsort(split.indices)
+    with pytest.raises(InputError, match="is not the record of an evaluation"):
+        Record.open(tmp_path)
+    with pytest.raises(InputError, match="names images that the data set does not have"):
+        verify_record(record, model, split.take(order[:50]), ATTACKS[0])
+    other = Split(split.pixels, (split.labels + 1) % 3, split.indices).take(order)
+    with pytest.raises(InputError, match="has other labels"):
+        verify_record(record, model, other, ATTACKS[0])
+    path = record.folder / "examples.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:200]) + "\n" + lines[200][:20])
+    with pytest.raises(InputError, match="holds 200 of 300 examples"):
+        verify_record(record, model, split.take(order), ATTACKS[0])
+    path.write_text("nonsense\n" + "\n".join(lines))
+    with pytest.raises(InputError, match="has a line that is no example"):
+        record.read()
+    (record.folder / "settings.json").write_text('{"format": 99, "attacks": []}')
+    with pytest.raises(InputError, match="has format 99"):
+        Record.open(record.folder)
+
+
+def test_another_question_is_told_from_the_same(record, split):
+    assert record.differs(settings(split)) == ""
+    assert record.differs(settings(split, seed=4)) == "seed 3 (now 4)"
+
+
+def test_accuracy_falls_with_epsilon_and_starts_at_the_clean_one(split):
+    def attacks(threat):
+        return [PGD(threat, steps=5)]
+
+    units = []
+    epsilons = [0.0, 0.02, 0.05, 0.2]
+    curve = accuracy_curve(
+        model, split, attacks, ThreatModel("l_inf"), epsilons, seed=3, progress=lambda done, note: units.append(done)
+    )
+    assert curve[0] == 0.9
+    assert np.all(np.diff(curve) < 0)
+    single = evaluate_robustness(model, split, attacks(ThreatModel("l_inf", 0.02)), seed=3)
+    assert curve[1] == single.robust_accuracy
+    assert sum(units) == 300 * 6 * 4
