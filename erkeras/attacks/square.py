@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +150,6 @@ class Square(Attack):
         kind = tf.gather(kind.astype(np.int32), proposal)
         side = tf.gather(different, kind)
         drawn = uniform(fold_in(state["key"], query), [5 + channels])
-        limits = [height, width, height, width]
         spans = [
             _span(_corner(drawn[:, i], side, limit), side, tf.range(limit))
             for i, limit in enumerate([height, width, height, width])
