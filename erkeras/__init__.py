@@ -16,6 +16,8 @@ _HOMES = {
     "FGSM": "erkeras.attacks",
     "FAB": "erkeras.attacks",
     "CarliniWagner": "erkeras.attacks",
+    "Square": "erkeras.attacks",
+    "RayS": "erkeras.attacks",
     "ERDetector": "erkeras.detection",
     "evaluate_robustness": "erkeras.evaluation",
     "load_dataset": "erkeras.data",

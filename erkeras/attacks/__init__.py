@@ -8,6 +8,8 @@ from erkeras.attacks.evasion import DetectorAPGD, DetectorPGD, aim_at_detector
 from erkeras.attacks.fab import FAB
 from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
+from erkeras.attacks.rays import RayS
+from erkeras.attacks.square import Square
 from erkeras.attacks.victim import Victim, as_victim
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "CarliniWagner",
     "DetectorAPGD",
     "DetectorPGD",
+    "RayS",
+    "Square",
     "Victim",
     "aim_at_detector",
     "as_victim",
