@@ -186,6 +186,7 @@ class _Report:
         broken_by = np.concatenate([np.zeros(0, np.int32), *(part.broken_by for part in parts)])
         if len(broken_by):
             self._note = f"robust {np.mean(broken_by == STANDING):.1%} of {len(broken_by)}"
+            self.advance(0)
 
     def advance(self, units: int) -> None:
         self._progress(units, self._note)
