@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from erkeras import randomness
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
 from erkeras.attacks.losses import LOSSES, check_classes, check_loss
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
@@ -169,7 +169,7 @@ class APGD(Attack):
                 tape.watch(point)
                 outputs = logits(point)
                 losses = self.objective(batch, outputs, state.get("target"))
-            return outputs, losses, tape.gradient(losses, point)
+            return outputs, losses, gradient_of(tape, losses, point)
 
         outputs, losses, gradient = one_pass()
         if self.eot == 1:
