@@ -114,7 +114,7 @@ def attack(
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = _Settings(**options)
     target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings)
-    for path in (json_file, save_images, gallery, record):
+    for path in (json_file, save_images, gallery, record if record and not record.exists() else None):
         writable(path)
     if epsilons is not None:
         writable(curve)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from erkeras.errors import InputError
 from erkeras.training import Progress
 
 output = Console(highlight=False, soft_wrap=True)
@@ -76,7 +77,12 @@ class RichProgress(Progress):
         self._bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, InputError):
+            # Bad input is one sentence, without a bar above it.
+            self._bars.live.transient = True
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
         self._bars.stop()
 
     def stage(self, name: str, total: int) -> None:
