@@ -81,6 +81,7 @@ class _Settings:
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Images to attack, drawn by the seed.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--record", type=PATH, help="Folder for a record of every example, which --verify verifies.")
+@click.option("--card", is_flag=True, help="Keep the record in MODEL, a folder of ours, and its figures in the card.")
 @click.option("--resume", is_flag=True, help="Go on with the record of an interrupted run.")
 @click.option("--verify", type=PATH, help="Recompute the accuracy of a record from its images; nothing is attacked.")
 @click.option("--json", "json_file", type=PATH, help="Write the figures, and the verdict of every image, to a file.")
@@ -97,6 +98,7 @@ def attack(
     limit: int,
     seed: int,
     record: Path | None,
+    card: bool,
     resume: bool,
     verify: Path | None,
     json_file: Path | None,
@@ -114,7 +116,15 @@ def attack(
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = _Settings(**options)
     target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings)
-    for path in (json_file, save_images, gallery, record if record and not record.exists() else None):
+    if card:
+        if target.card is None or record or epsilons:
+            raise InputError(
+                "--card was given without a folder of ours, or with --record or --epsilons: leave one out."
+            )
+        record = model / "records" / _title(target, settings).replace(" ", "-")
+    elif record and not record.exists():
+        writable(record)
+    for path in (json_file, save_images, gallery):
         writable(path)
     if epsilons is not None:
         writable(curve)
@@ -132,6 +142,7 @@ def attack(
 
     images, chosen, victim = target.images(), _make(settings, target.threat), target.load(settings.with_detector)
     if record is not None:
+        record.parent.mkdir(exist_ok=True)
         opened = opened or _create_record(record, target, settings, chosen)
     with console.RichProgress() as progress:
         parts = [part for attack in chosen for part in attack.parts]
@@ -139,6 +150,8 @@ def attack(
         robustness = evaluate_robustness(victim, images, chosen, seed=seed, record=opened, progress=progress.advance)
     _show(target, robustness)
     _write(target, settings, images, robustness, json_file, save_images, gallery)
+    if card and record is not None:
+        _add_to_card(target, settings, robustness, record)
     if record is not None:
         console.output.print(f"Recorded in {record}: erkeras attack --verify {record}")
 
@@ -311,7 +324,9 @@ def _verify(folder: Path, model: Path | None) -> None:
 
     record = Record.open(folder)
     asked = record.settings
-    where = model or Path(asked["model"])
+    # A record that a card keeps goes where its model goes.
+    home = folder.absolute().parent.parent
+    where = model or (home if (home / "card.json").is_file() else Path(asked["model"]))
     kind, path, card = find_model(where)
     if fingerprint(path) != asked["digest"]:
         raise InputError(
@@ -339,6 +354,33 @@ def _verify(folder: Path, model: Path | None) -> None:
     console.output.print(
         f"{folder}: robust accuracy {found.recomputed:.2%} on {found.images} {target.split} images of "
         f"{target.dataset}, recomputed from the images; as recorded."
+    )
+
+
+def _title(target: _Target, settings: _Settings) -> str:
+    """Tells an evaluation in a card from the others."""
+    names = [f"autoattack {settings.version}" if name == "autoattack" else name for name in settings.attacks]
+    threat = f"{target.threat.norm} {target.threat.epsilon:g}"
+    words = [*dict.fromkeys(names), "with detector" if settings.with_detector else "", threat, target.split]
+    return " ".join(word for word in words if word)
+
+
+def _add_to_card(target: _Target, settings: _Settings, robustness: Any, record: Path) -> None:
+    import dataclasses
+
+    from erkeras.serving.folder import add_evaluation
+
+    add_evaluation(
+        target.model,
+        {
+            "title": _title(target, settings),
+            "dataset": target.dataset,
+            "split": target.split,
+            "seed": target.seed,
+            "threat": dataclasses.asdict(target.threat),
+            "summary": robustness.summary(),
+            "record": record.relative_to(target.model).as_posix(),
+        },
     )
 
 

@@ -47,9 +47,38 @@ The classifier's figures again:
     erkeras attack THIS_FOLDER --attack fgsm --attack pgd --steps {pgd["steps"]} --step-size {pgd["step_size"]!r} \\
       --restarts {pgd["restarts"]} --epsilon {evaluation["epsilon"]:g} --limit {job["limit"] or data["test"]} \\
       --seed {evaluation["seed"]}
-
+{_evaluations(card)}
 ![Test images, clean and attacked, with labels and verdicts](attacked.png)
 """
+
+
+def _evaluations(card: dict[str, Any]) -> str:
+    """What `erkeras attack --card` added: one paragraph and one table each."""
+    parts = []
+    for found in card.get("evaluations", []):
+        figures, threat = found["summary"], found["threat"]
+        rows = [[name, percent(accuracy)] for name, accuracy in figures["attacks"].items()]
+        distance = figures["mean_boundary_distance"]
+        sentences = list(figures["warnings"])
+        if distance is not None:
+            sentences.insert(0, f"Mean distance to the decision boundary: {distance:.4f}.")
+        parts.append(
+            f"""
+### {found["title"]}
+
+On {figures["images"]} {found["split"]} images of {found["dataset"]}, {threat["norm"]}, epsilon {threat["epsilon"]:g},
+seed {found["seed"]}; each attack gets the images that still stand.
+
+{_markdown(["attack", "robust accuracy after it"], [["clean", percent(figures["clean_accuracy"])], *rows])}
+
+{" ".join(sentences)}
+
+Verified, from the attacked images, by
+
+    erkeras attack --verify THIS_FOLDER/{found["record"]}
+"""
+        )
+    return "".join(parts)
 
 
 def results_rows(card: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from erkeras.errors import InputError
+from erkeras.files import write_text
 
 CARD = "card.json"
 FORMAT = 1
@@ -60,6 +61,24 @@ def read_card(folder: Path) -> dict[str, Any]:
             state = "is missing" if name not in found else "is not as it was written"
             raise InputError(f"{folder / name} {state}: train the model again, or copy its folder again.")
     return card
+
+
+def add_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
+    """Writes the figures of a record, which lies inside a model's folder, into its card.
+
+    Args:
+        folder: of the model.
+        evaluation: `title`, `dataset`, `split`, `seed`, `threat`, `summary` and `record` (its path in the folder). One
+            of the same record takes the place of the one before it.
+    """
+    from erkeras.serving.card import render_card
+
+    card = read_card(folder)
+    others = [found for found in card.get("evaluations", []) if found["record"] != evaluation["record"]]
+    card["evaluations"] = [*others, evaluation]
+    write_text(folder / "README.md", render_card(card))
+    card["files"] = {name: digest for name, digest in digests(folder).items() if name != CARD}
+    write_text(folder / CARD, json.dumps(card, indent=1))
 
 
 def find_model(path: Path) -> tuple[str, Path, dict[str, Any] | None]:

@@ -150,3 +150,27 @@ def test_every_attack_is_known_by_its_name(anywhere, saved_model):
     assert list(json.loads((anywhere / "out.json").read_text())["attacks"]) == names
     result = run(saved_model, "--attack", "cw", "--norm", "l2", "--epsilon", "1", *SHORT, "--limit", "20")
     assert result.exit_code == 0, result.output
+
+
+def test_a_card_takes_the_figures_and_keeps_the_record(anywhere, saved_model):
+    from erkeras.serving.folder import read_card
+
+    model = shutil.copytree(saved_model, anywhere / "model")
+    common = ["--card", *SHORT]
+    assert run(model, "--attack", "square", *common).exit_code == 0
+    refused(run(model, "--attack", "square", *common), "exists: give another --record")
+    result = run(model, "--attack", "rays", *common, "--limit", "20")
+    assert result.exit_code == 0, result.output
+    card = read_card(model)
+    assert [found["title"] for found in card["evaluations"]] == ["square l_inf 0.15 test", "rays l_inf 0.15 test"]
+    text = (model / "README.md").read_text()
+    for found in card["evaluations"]:
+        assert f"{100 * found['summary']['robust_accuracy']:.1f}%" in text
+        assert f"erkeras attack --verify THIS_FOLDER/{found['record']}" in text
+        assert run("--verify", model / found["record"]).exit_code == 0
+    (model / "records" / "square-l_inf-0.15-test" / "examples.jsonl").write_text("")
+    refused(run(model), "is not as it was written")
+
+
+def test_a_card_asks_for_a_folder_of_ours(anywhere, saved_model):
+    refused(run(saved_model / "1", "--card", "--dataset", "digits", "--epsilon", "0.1"), "--card was given without")
