@@ -36,7 +36,8 @@ def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor, targets: tf
     """
     highest = tf.math.top_k(logits, 3 if targets is None else 4).values
     lowest = highest[:, 2] if targets is None else (highest[:, 2] + highest[:, 3]) / 2
-    return margin(labels, logits, targets) / (highest[:, 0] - lowest + 1e-12)
+    # A maximum, where the paper adds 1e-12: TensorFlow's graphs take that sum apart, and ties give 0 / 0.
+    return margin(labels, logits, targets) / tf.maximum(highest[:, 0] - lowest, 1e-12)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}

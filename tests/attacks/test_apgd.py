@@ -1,0 +1,438 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from erkeras import randomness
+from erkeras.attacks import APGD
+from erkeras.attacks.contract import Batch, where
+from erkeras.attacks.losses import LOSSES
+from erkeras.attacks.targets import target_classes
+from erkeras.errors import InputError
+from erkeras.threat import ThreatModel
+
+SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
+NORMS = ["l_inf", "l2"]
+EPSILON = {"l_inf": 0.1, "l2": 0.4}
+CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)  # of 100 iterations
+
+
+def uniform(shape, low=0.0, high=1.0, seed=0):
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+
+
+def linear_model(matrix):
+    matrix = tf.constant(matrix, tf.float32)
+    return lambda images: tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ matrix
+
+
+def batch_of(images, labels, model, seed=0, attempt=0):
+    count = len(images)
+    seeds = np.stack([np.full(count, seed), np.arange(count)], axis=1).astype(np.int64)
+    parts = (images, np.asarray(labels, np.int32), model(tf.constant(images)), seeds, np.full(count, attempt, np.int32))
+    return Batch(*map(tf.constant, parts))
+
+
+def follow(attack, model, batch, delays=None):
+    """States of every slot before each of its steps, name -> `[length, n, ...]`; a slot starts after its delay."""
+    count = len(batch.labels)
+    delays = np.zeros(count, int) if delays is None else delays
+    first = {
+        "found": batch.images,
+        "loss": tf.fill([count], -np.inf),
+        "success": tf.zeros([count], bool),
+        "finished": tf.zeros([count], bool),
+        "step": tf.zeros([count], tf.int32),
+        **attack.initial(batch),
+    }
+
+    @tf.function(autograph=False)
+    def step(state, rests):
+        new = {**state, **attack.step(model, batch, state), "step": state["step"] + 1}
+        return {name: where(rests, state[name], new[name]) for name in state}
+
+    state, states = first, []
+    for moment in range(delays.max() + attack.length):
+        states.append({name: value.numpy() for name, value in state.items()})
+        state = step(state, tf.constant((moment < delays) | (moment >= delays + attack.length - 1)))
+    moments = delays + np.arange(attack.length)[:, np.newaxis]
+    return {name: np.stack([state[name] for state in states])[moments, np.arange(count)] for name in first}
+
+
+@pytest.fixture
+def network():
+    """A random convolutional network of 6 x 6 images with steep logits."""
+    steep = keras.initializers.VarianceScaling(8.0)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Rescaling(2.0, offset=-1.0),
+            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
+            layers.Flatten(),
+            layers.Dense(12, activation="relu", kernel_initializer=steep),
+            layers.Dense(5, kernel_initializer=steep),
+        ]
+    )
+
+
+@pytest.fixture
+def points(network):
+    """Fifty images with the network's own labels, but for every tenth, whose label is wrong."""
+    images = uniform((50, 6, 6, 1))
+    labels = network(images).numpy().argmax(axis=1)
+    labels[::10] = (labels[::10] + 1) % 5
+    return images, labels
+
+
+class Rendering:
+    """Algorithm 1 of the paper for one image, word by word, in NumPy."""
+
+    def __init__(self, image, threat, rho):
+        self.image, self.norm, self.epsilon, self.rho = image, threat.norm, np.float32(threat.epsilon), rho
+
+    def project(self, x):
+        if self.norm == "l_inf":
+            return np.clip(np.clip(x, self.image - self.epsilon, self.image + self.epsilon), 0, 1)
+        length = np.sqrt(np.sum(np.square(x - self.image)))
+        return np.clip(self.image + (x - self.image) * min(1, self.epsilon / max(length, 1e-12)), 0, 1)
+
+    def direction(self, gradient):
+        if self.norm == "l_inf":
+            return np.sign(gradient)
+        return gradient / np.sqrt(np.sum(np.square(gradient)))
+
+    def run(self, start):
+        """Yields each iterate and the step size it came by, and is sent (itself, its loss, its gradient).
+
+        What is sent as the iterate itself may differ by its rounding, which then does not pile up.
+        """
+        x, x_old, step_size = start, start, 2 * self.epsilon
+        losses, best, last = [], None, None
+        self.reasons = []
+        for k in itertools.count():
+            x, loss, gradient = yield x, step_size
+            losses.append(loss)
+            if best is None or loss > best[0]:
+                best = loss, x, gradient
+            if k in CHECKPOINTS:
+                before = CHECKPOINTS[CHECKPOINTS.index(k) - 1] if k > 22 else 0
+                rises = sum(losses[i] > losses[i - 1] for i in range(before + 1, k + 1))
+                oscillates = rises <= self.rho * (k - before)
+                stuck = (step_size, best[0]) == last
+                last = step_size, best[0]
+                if oscillates or stuck:
+                    step_size /= 2
+                    _, x, gradient = best
+                    self.reasons.append("oscillates" if oscillates else "stuck")
+            alpha = np.float32(0.75 if k else 1)
+            z = self.project(x + step_size * self.direction(gradient))
+            x, x_old = self.project(x + alpha * (z - x) + (1 - alpha) * (x - x_old)), x
+
+
+@pytest.mark.parametrize(
+    ("norm", "loss", "targets", "rho"),
+    [
+        ("l_inf", "cross_entropy", 0, 0.75),
+        ("l_inf", "dlr", 0, 0.75),
+        ("l_inf", "dlr", 3, 0.4),
+        ("l2", "margin", 0, 0.75),
+        ("l2", "dlr", 3, 0.4),
+    ],
+)
+def test_equals_a_slow_rendering_of_the_algorithm(norm, loss, targets, rho):
+    random = np.random.default_rng(1)
+    first, second = (random.normal(size=size).astype(np.float32) for size in ((24, 16), (16, 5)))
+    images, labels = uniform((12, 4, 3, 2), seed=2), np.arange(12) % 5
+    lead = tf.one_hot(labels, 5, 20.0)  # nothing is misclassified, so that no attempt ends early
+
+    def model(images):
+        return tf.sin(tf.reshape(images, [-1, 24]) @ first) @ second + lead
+
+    attack = APGD(ThreatModel(norm, {"l_inf": 0.1, "l2": 0.3}[norm]), loss=loss, targets=targets, rho=rho)
+    batch = batch_of(images, labels, model, seed=3, attempt=4)
+
+    @tf.function(autograph=False)
+    def loss_and_gradient(points):
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            losses = LOSSES[loss](batch.labels, model(points), target_classes(batch, targets))
+        return losses, tape.gradient(losses, points)
+
+    made = follow(attack, model, batch, delays=np.arange(12) * 5 % 31)
+    np.testing.assert_array_equal(made["step"], np.tile(np.arange(101)[:, np.newaxis], 12))
+    renderings = [Rendering(image, attack.threat, rho) for image in images]
+    runs = [rendering.run(start) for rendering, start in zip(renderings, made["point"][0], strict=True)]
+    rendered = [next(run) for run in runs]
+    for points, step_sizes in zip(made["point"], made["step_size"], strict=True):
+        np.testing.assert_allclose([x for x, _ in rendered], points, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal([size for _, size in rendered], step_sizes)
+        losses, gradients = (part.numpy() for part in loss_and_gradient(tf.constant(points)))
+        judged = zip(runs, points, losses, gradients, strict=True)
+        rendered = [run.send(answer) for run, *answer in judged]
+
+    halvings = np.array([len(rendering.reasons) for rendering in renderings])
+    assert halvings.min() > 1
+    assert halvings.min() < len(CHECKPOINTS)
+    reasons = {reason for rendering in renderings for reason in rendering.reasons}
+    assert reasons == {"oscillates", "stuck"} or rho == 0.75
+
+
+@pytest.mark.parametrize(
+    ("iterations", "checkpoints"),
+    [
+        (100, CHECKPOINTS),
+        (50, (11, 21, 30, 38, 45, 51)),
+        (20, (4, 7, 9, *range(10, 20))),
+        (3, (1, 2)),
+        (1, ()),
+    ],
+)
+def test_step_size_halves_at_every_checkpoint_where_the_loss_is_flat(iterations, checkpoints):
+    """Also with a gradient of zero, which moves nothing."""
+
+    def model(images):
+        return tf.tile([[1.0, 0.0, 0.0]], [2, 1]) + 0 * tf.reduce_sum(images, axis=[1, 2, 3])[:, tf.newaxis]
+
+    attack = APGD(ThreatModel("l2", 0.3), iterations=iterations)
+    assert attack.length == iterations + 1
+    made = follow(attack, model, batch_of(uniform((2, 2, 2, 1)), [0, 0], model))
+    expected = 0.6 * 0.5 ** np.searchsorted(checkpoints, np.arange(iterations + 1), side="left")
+    np.testing.assert_allclose(made["step_size"], np.stack([expected] * 2, axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(made["point"], np.broadcast_to(made["point"][0], made["point"].shape))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_starts_on_the_surface_of_the_ball(norm, shape):
+    threat = ThreatModel(norm, 0.2, -5.0, 5.0)
+    model = linear_model(np.zeros((np.prod(shape[1:]), 3)))
+    images = uniform(shape)
+    (start, other), (again, _) = (
+        [APGD(threat).initial(batch_of(images, np.zeros(shape[0]), model, seed))["point"].numpy() for seed in (1, 2)]
+        for _ in range(2)
+    )
+    np.testing.assert_allclose(threat.distance(start, images), 0.2, rtol=1e-5)
+    np.testing.assert_array_equal(start, again)
+    assert np.abs(start - other).max(axis=(1, 2, 3)).min() > 0.01
+    if norm == "l_inf" and np.prod(shape[1:]) > 50:
+        # Uniform but for its scale: half of the pixels within half of the ball.
+        assert 0.4 < np.mean(np.abs(start - images) < 0.1) < 0.6
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stays_in_the_ball_and_in_bounds_and_uses_both(norm, shape):
+    images = uniform(shape)
+    images[:, 0] = images[:, 0].round()
+    model = linear_model(np.random.default_rng(1).normal(size=(np.prod(shape[1:]), 3)))
+    labels = model(images).numpy().argmax(axis=1)
+    threat = ThreatModel(norm, EPSILON[norm])
+    made = follow(APGD(threat, iterations=12), model, batch_of(images, labels, model))["point"]
+    assert made.min() == 0
+    assert made.max() == 1
+    distances = [threat.distance(points, images).numpy() for points in made]
+    assert np.max(distances) <= threat.epsilon + 1e-6
+    assert np.min(distances) > 0.5 * threat.epsilon
+    result = APGD(threat, iterations=12)(model, images, labels, internal_batch=4)
+    assert result.images.shape == shape
+    assert result.distance.max() <= threat.epsilon + 1e-6
+
+
+def distance_to_boundary(images, labels, matrix, norm):
+    """To the nearest other class of a linear model, in closed form; negative beyond it."""
+    logits = (images.reshape(len(images), -1) - 0.5) @ matrix
+    own = matrix[:, labels]
+    lengths = np.linalg.norm(own[:, :, np.newaxis] - matrix[:, np.newaxis], 1 if norm == "l_inf" else 2, axis=0)
+    rows = np.arange(len(images))
+    lengths[rows, labels] = np.nan
+    return np.nanmin((logits[rows, labels][:, np.newaxis] - logits) / lengths, axis=1)
+
+
+def at_distance(target, count, matrix, norm):
+    """Images at a given distance from the boundary, by bisection along a line that crosses it."""
+    labels = np.arange(count) % matrix.shape[1]
+    near = 0.5 + np.random.default_rng(4).uniform(-0.02, 0.02, (count, 3, 4, 1))
+    toward = (matrix[:, labels].T - matrix.mean(axis=1)).reshape(near.shape)
+    low, high = np.full(count, -2.0), np.full(count, 2.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        images = near + middle[:, np.newaxis, np.newaxis, np.newaxis] * toward
+        below = distance_to_boundary(images, labels, matrix, norm) < target
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    np.testing.assert_allclose(distance_to_boundary(images, labels, matrix, norm), target, rtol=1e-6)
+    return images.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("classes", "loss", "targets"),
+    [(2, "cross_entropy", 0), (2, "margin", 0), (3, "margin", 2), (4, "dlr", 3)],
+)
+def test_succeeds_exactly_where_an_adversarial_example_exists(norm, classes, loss, targets):
+    """Of many classes each is asked for: any loss but the target's may lead to a class that is out of reach."""
+    matrix = np.random.default_rng(5).normal(size=(12, classes))
+    epsilon = {"l_inf": 0.1, "l2": 0.3}[norm]
+    # Bounds that the ball does not reach: the closed form knows none.
+    attack = APGD(ThreatModel(norm, epsilon, -1.0, 2.0), loss, targets)
+    possible, impossible = (at_distance(ratio * epsilon, 12, matrix, norm) for ratio in (0.99, 1.01))
+    images, labels = (np.concatenate(parts) for parts in zip(possible, impossible, strict=True))
+    result = attack(linear_model(matrix), images, labels, internal_batch=8)
+    np.testing.assert_array_equal(result.clean_predictions, labels)
+    np.testing.assert_array_equal(result.success, np.arange(24) < 12)
+    np.testing.assert_array_equal(result.queries[12:], 1 + attack.attempts * 101)
+
+
+@pytest.mark.parametrize("targets", [0, 3])
+def test_dlr_and_margin_do_not_mind_logits_times_a_thousand(network, points, targets):
+    images, labels = points
+    for loss in ("dlr", "margin"):
+        attack = APGD(ThreatModel("l_inf", 0.02), loss, targets, iterations=20)
+        plain, scaled = (
+            attack(lambda images, scale=scale: scale * network(images), images, labels) for scale in (1.0, 1000.0)
+        )
+        assert 5 < plain.success.sum() < 45
+        assert np.sum(plain.success != scaled.success) <= 1
+        assert np.isfinite(scaled.images).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("targets", [0, 2])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equal_logits_make_no_nan(norm, loss, targets):
+    """Four logits that are equal at the start, and a network that is flat on half of the images."""
+
+    def model(images):
+        flat = tf.nn.relu(tf.reshape(images, [-1, 4]) - 0.5)
+        return 1e3 * tf.stack([flat[:, 0], flat[:, 0], flat[:, 0], flat[:, 0], flat[:, 1] - 1.0], axis=1)
+
+    images = np.stack([np.zeros((2, 2, 1)), np.full((2, 2, 1), 0.6), np.ones((2, 2, 1))]).astype(np.float32)
+    attack = APGD(ThreatModel(norm, 0.2), loss, targets, iterations=15)
+    made = follow(attack, model, batch_of(images, np.zeros(3), model, attempt=1))
+    for name in ("point", "best_gradient", "found"):
+        assert np.isfinite(made[name]).all(), name
+
+
+def same(first, second):
+    for name in ("success", "predictions", "clean_predictions", "queries"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_allclose(first.images, second.images, atol=1e-6)
+
+
+@pytest.mark.parametrize(("norm", "loss", "targets"), [("l_inf", "cross_entropy", 0), ("l2", "dlr", 3)])
+def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm, loss, targets):
+    images, labels = points
+    attack = APGD(ThreatModel(norm, EPSILON[norm] / 6), loss, targets, iterations=12)
+
+    def run(rows):
+        return attack(network, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
+
+    def rows_of(result, rows):
+        fields = {name: value[rows] for name, value in vars(result).items() if name != "outputs"}
+        return type(result)(**fields, outputs=result.outputs)
+
+    everything = run(np.arange(50))
+    assert 5 < everything.success.sum() < 50
+    for start in range(0, 50, 37):
+        rows = np.arange(50)[start : start + 37]
+        same(run(rows), rows_of(everything, rows))
+    for row in range(0, 50, 7):
+        same(run(np.array([row])), rows_of(everything, [row]))
+    order = np.random.default_rng(8).permutation(50)
+    same(run(order), rows_of(everything, order))
+
+
+def test_ends_at_the_first_misclassified_iterate(network, points):
+    images, labels = points
+    attack = APGD(ThreatModel("l_inf", 0.03), iterations=30)
+    result = attack(network, images, labels)
+    made = follow(attack, network, batch_of(images, labels, network))
+    predictions = np.stack([network(points).numpy().argmax(axis=1) for points in made["point"]])
+    ended = 0
+    for row in np.flatnonzero(result.clean_predictions == labels):
+        broken = np.flatnonzero(predictions[:, row] != labels[row])
+        assert result.success[row] == (broken.size > 0)
+        if broken.size:
+            np.testing.assert_allclose(result.images[row], made["point"][broken[0], row], atol=1e-6)
+            assert result.queries[row] == 2 + broken[0]
+            ended += 0 < broken[0] < 30
+    assert ended > 5
+    # What stands comes back as its point of the highest loss.
+    standing = ~result.success
+    losses = np.stack([LOSSES["cross_entropy"](labels, network(points)) for points in made["point"]])
+    np.testing.assert_allclose(
+        LOSSES["cross_entropy"](labels, network(result.images))[standing], losses.max(axis=0)[standing], rtol=1e-5
+    )
+
+
+def test_eot_averages_gradients_and_counts_its_passes():
+    """A model that adds noise: many passes follow the slope beneath it, one does not."""
+    slope = tf.constant(uniform((36, 3), -1, 1))
+    passes, noise = tf.Variable(0), 5.0
+
+    def model(images):
+        passes.assign_add(1)
+        flat = tf.reshape(images, [-1, 36])
+        keys = tf.range(8, dtype=tf.int64) + 1000 * tf.cast(passes, tf.int64)
+        jitter = noise * randomness.normal(keys, [36, 3])
+        return tf.einsum("ni,nij->nj", flat - 0.5, slope + jitter) + tf.constant([50.0, 0, 0])
+
+    images = np.full((8, 6, 6, 1), 0.5, np.float32)
+    batch = batch_of(images, np.zeros(8), model)
+    agreement = {}
+    for eot in (1, 60):
+        attack = APGD(ThreatModel("l2", 1e-3), "margin", 1, iterations=1, eot=eot)
+        assert attack.passes == (eot, eot)
+        passes.assign(0)
+        made = follow(attack, model, batch)
+        assert passes.numpy() == 2 * eot
+        moved = (made["point"][1] - images).reshape(8, 36)
+        target = target_classes(batch, 1).numpy()
+        toward = slope.numpy().T[target] - slope.numpy()[:, 0]
+        agreement[eot] = np.mean(
+            np.sum(moved * toward, axis=1) / np.linalg.norm(moved, axis=1) / np.linalg.norm(toward, axis=1)
+        )
+    assert agreement[60] > 0.6
+    assert agreement[1] < 0.4
+
+
+def test_names_tell_the_losses_apart():
+    settings = [("cross_entropy", 0), ("dlr", 0), ("margin", 0), ("dlr", 9), ("cross_entropy", 9), ("margin", 9)]
+    names = [APGD(loss=loss, targets=targets).name for loss, targets in settings]
+    assert names == ["apgd-ce", "apgd-dlr", "apgd-margin", "apgd-t", "apgd-t-ce", "apgd-t-margin"]
+    assert APGD(targets=9, restarts=2).attempts == 18
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        ({"iterations": 0}, "iterations is 0"),
+        ({"restarts": 0}, "restarts is 0"),
+        ({"eot": 0}, "eot is 0"),
+        ({"rho": 1.5}, "rho is 1.5"),
+        ({"rho": float("nan")}, "rho is nan"),
+        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"targets": -1}, "targets are -1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, given):
+    with pytest.raises(InputError, match=given):
+        APGD(**settings)
+
+
+@pytest.mark.parametrize(("targets", "classes"), [(0, 2), (9, 3)])
+def test_too_few_classes_are_refused(targets, classes):
+    model = linear_model(np.eye(4)[:, :classes])
+    images = uniform((2, 2, 2, 1))
+    with pytest.raises(InputError, match=rf"needs {classes + 1} classes and the model has {classes}"):
+        APGD(loss="dlr", targets=targets)(model, images, [0, 1])
+
+
+def test_config_round_trip():
+    attack = APGD(ThreatModel("l2", 0.7, -1.0, 2.0), "dlr", targets=3, restarts=2, iterations=30, rho=0.5, eot=4)
+    assert APGD.from_config(attack.get_config()) == attack
+    config = keras.saving.serialize_keras_object(attack)
+    assert config["registered_name"] == "erkeras>APGD"
+    assert keras.saving.deserialize_keras_object(config) == attack
