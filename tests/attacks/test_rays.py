@@ -91,12 +91,13 @@ def rays_slowly(model, image, label, queries):
 def test_asks_what_a_plain_rendering_asks(shape):
     model = two_layers(shape[1:])
     images, labels = points_of(model, shape)
+    compiled = tf.function(model, autograph=False)
     for image, label in zip(images[:2], labels[:2], strict=True):
         asked = []
         result = RayS(queries=600)(recording(model, asked), image[None], label[None], internal_batch=1)
         # The first two passes tell what the outputs are and the clean label; the last one judges.
         asked = asked[2:-1]
-        expected, distance = rays_slowly(model, image, label, 600)
+        expected, distance = rays_slowly(compiled, image, label, 600)
         np.testing.assert_allclose(np.concatenate(asked), expected[: len(asked)], atol=1e-6)
         assert result.queries[0] == 1 + len(asked)
         # Where it has ended early, the rest changed nothing.
