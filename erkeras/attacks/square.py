@@ -231,7 +231,7 @@ def _mound(height: int, width: int) -> np.ndarray:
     rings = np.maximum(np.abs(np.arange(height) - height // 2)[:, None], np.abs(np.arange(width) - width // 2))
     terms = 1 / np.arange(1, max(height, width) // 2 + 2) ** 2
     mound = np.cumsum(terms[::-1])[::-1][rings]
-    return mound / max(np.linalg.norm(mound), 1e-12)
+    return mound / np.maximum(np.linalg.norm(mound), 1e-12)
 
 
 def _grid(keys: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
