@@ -389,7 +389,7 @@ def _show(target: _Target, robustness: Any) -> None:
         f"{target.model} on {summary['images']} {target.split} images of {target.dataset}, {target.threat.norm}, "
         f"epsilon {target.threat.epsilon:g} (outputs: {summary['outputs']})"
     )
-    columns = ["attack", "robust accuracy after it", "seconds", "forward passes", "backward passes"]
+    columns = ["attack", "robust after it", "seconds", "forward", "backward passes"]
     console.print_table(title, columns, rows)
     if summary["mean_boundary_distance"] is not None:
         console.output.print(f"Mean distance to the decision boundary: {summary['mean_boundary_distance']:.4f}")

@@ -2,6 +2,7 @@
 
 from erkeras.attacks.apgd import APGD
 from erkeras.attacks.attack import Attack
+from erkeras.attacks.autoattack import AutoAttack
 from erkeras.attacks.carlini_wagner import CarliniWagner
 from erkeras.attacks.contract import Attacked
 from erkeras.attacks.evasion import DetectorAPGD, DetectorPGD, aim_at_detector
@@ -19,6 +20,7 @@ __all__ = [
     "PGD",
     "Attack",
     "Attacked",
+    "AutoAttack",
     "CarliniWagner",
     "DetectorAPGD",
     "DetectorPGD",

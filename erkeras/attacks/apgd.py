@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from erkeras import randomness
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
 from erkeras.attacks.losses import LOSSES, check_classes, check_loss
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
@@ -152,7 +152,7 @@ class APGD(Attack):
         p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06), in whole iterations.
         """
         first, shorter, shortest = (max(self.iterations * percent // 100, 1) for percent in (22, 3, 6))
-        windows = np.zeros(self.length)
+        windows = np.zeros(self.length + 1)  # the step of a finished slot is the length
         window, checkpoint = first, first
         while checkpoint < self.length:
             windows[checkpoint] = window
@@ -169,7 +169,7 @@ class APGD(Attack):
                 tape.watch(point)
                 outputs = logits(point)
                 losses = self.objective(batch, outputs, state.get("target"))
-            return outputs, losses, tape.gradient(losses, point)
+            return outputs, losses, gradient_of(tape, losses, point)
 
         outputs, losses, gradient = one_pass()
         if self.eot == 1:

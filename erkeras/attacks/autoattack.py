@@ -84,6 +84,10 @@ class AutoAttack(Attack):
     def attempts(self) -> int:
         return sum(attack.work for attack in self.parts)
 
+    def check(self, classes: int, image_shape: tuple[int, ...]) -> None:
+        for attack in self.parts:
+            attack.check(classes, image_shape)
+
     def __call__(
         self,
         model: Any,
@@ -99,6 +103,9 @@ class AutoAttack(Attack):
         images, labels, indices = self._check(images, labels, indices)
         report = progress or (lambda units: None)
         victim = as_victim(model)
+        if len(images):
+            # Before the first attack has spent its time.
+            self.check(victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1], images.shape[1:])
         found: Attacked | None = None
         for attack in self.parts:
             rows = np.arange(len(images)) if found is None else np.flatnonzero(~found.success)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
 from erkeras.attacks.losses import margin
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
@@ -99,7 +99,7 @@ class CarliniWagner(Attack):
             margins = margin(batch.labels, logits(images))
             weighted = state["constant"] * tf.maximum(self.confidence - margins, 0)
         perturbations = images - state["origin"]
-        gradients = tape.gradient(weighted, images) + 2 * perturbations
+        gradients = gradient_of(tape, weighted, images) + 2 * perturbations
         # tanh's derivative: 1 - tanh^2 loses its digits next to the bounds.
         gradients *= self._half_range / tf.square(tf.cosh(position))
         adversarial = margins > self.confidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -87,3 +87,8 @@ def where(condition: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tenso
     rows = [-1, math.prod(second.shape[1:])]
     chosen = tf.where(condition[:, tf.newaxis], tf.reshape(first, rows), tf.reshape(second, rows))
     return tf.reshape(chosen, tf.shape(first))
+
+
+def gradient_of(tape: tf.GradientTape, outputs: tf.Tensor, points: tf.Tensor, weights: Any = None) -> tf.Tensor:
+    """`tape.gradient` that is zero, not None, where a model breaks the path: rounding, a look-up, integers."""
+    return tape.gradient(outputs, points, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from erkeras import randomness
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
 from erkeras.attacks.losses import margin
 from erkeras.attacks.projections import to_hyperplane
 from erkeras.attacks.targets import target_classes
@@ -158,7 +158,7 @@ def _target_boundary(
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         gaps = margin(labels, logits(points), targets)
-    return gaps, tape.gradient(gaps, points)
+    return gaps, gradient_of(tape, gaps, points)
 
 
 def _nearest_boundary(logits: Logits, points: tf.Tensor, labels: tf.Tensor, norm: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -174,7 +174,8 @@ def _nearest_boundary(logits: Logits, points: tf.Tensor, labels: tf.Tensor, norm
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         others = (labels + number) % classes
         gap = margin(labels, outputs, others)
-        gradient = tape.gradient(outputs, points, tf.one_hot(others, classes, dtype=outputs.dtype) - own)
+        direction = tf.one_hot(others, classes, dtype=outputs.dtype) - own
+        gradient = gradient_of(tape, outputs, points, direction)
         distance = tf.abs(gap) / tf.maximum(_dual_norm(gradient, norm), 1e-37)
         nearer = distance < nearest
         return (

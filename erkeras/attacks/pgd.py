@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State
+from erkeras.attacks.contract import Batch, Logits, State, gradient_of
 from erkeras.attacks.losses import LOSSES, check_classes, check_loss
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
@@ -115,4 +115,4 @@ def _ascent(
         tape.watch(point)
         outputs = logits(point)
         losses = objective(outputs)
-    return outputs, losses, tape.gradient(losses, point)
+    return outputs, losses, gradient_of(tape, losses, point)

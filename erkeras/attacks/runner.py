@@ -225,7 +225,9 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
 
     def advance(batch: Batch, state: State) -> State:
         def body(number: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-            new = {**state, **attack.step(logits, batch, state), "step": state["step"] + 1}
+            # A slot that is finished goes through the motions of its last step.
+            current = {**state, "step": tf.minimum(state["step"], attack.length - 1)}
+            new = {**current, **attack.step(logits, batch, current), "step": state["step"] + 1}
             new["finished"] |= new["step"] >= attack.length
             # What else a finished attempt knows is of no use any more.
             result = ("found", "loss", "success", "finished", "step")

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks import Attack, Victim
+from erkeras.attacks.contract import gradient_of
 from erkeras.attacks.losses import margin
 from erkeras.evaluation.examples import Examples
 
@@ -79,7 +80,5 @@ def _gradient_sizes(victim: Victim, images: np.ndarray, labels: np.ndarray) -> n
         tape.watch(points)
         # Unlike the cross-entropy's, its gradient does not fade with confidence.
         losses = margin(tf.constant(labels), victim.logits(points))
-    gradient = tape.gradient(losses, points)
-    if gradient is None:
-        return np.zeros(len(images))
+    gradient = gradient_of(tape, losses, points)
     return tf.reduce_max(tf.abs(gradient), axis=[1, 2, 3]).numpy()

@@ -127,7 +127,7 @@ def draw_curves(
     axis.set_xlabel(f"epsilon ({norm})")
     axis.set_ylabel("robust accuracy, %")
     axis.set_ylim(0, 101)
-    axis.set_xlim(min(epsilons), max(epsilons))
+    axis.margins(x=0)
     axis.grid(alpha=0.3)
     axis.legend()
     if title:

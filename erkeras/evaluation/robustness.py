@@ -125,6 +125,9 @@ def evaluate_robustness(
         )
     victim = as_victim(model)
     first = split.take(np.arange(min(len(split), INTERNAL_BATCH)))
+    classes = victim.outputs_for(first.images).shape[1]
+    for attack in chosen:
+        attack.check(classes // attack.outputs_per_class, split.pixels.shape[1:])
     warnings = check_model(victim, first.images, first.labels, chosen)
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
@@ -186,6 +189,7 @@ class _Report:
         broken_by = np.concatenate([np.zeros(0, np.int32), *(part.broken_by for part in parts)])
         if len(broken_by):
             self._note = f"robust {np.mean(broken_by == STANDING):.1%} of {len(broken_by)}"
+            self.advance(0)
 
     def advance(self, units: int) -> None:
         self._progress(units, self._note)

@@ -1,0 +1,133 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from erkeras.attacks import APGD, FAB, AutoAttack, Square
+from erkeras.attacks.autoattack import VERSIONS
+from erkeras.errors import InputError
+from erkeras.evaluation import evaluate_robustness
+from erkeras.threat import ThreatModel
+
+THREAT = ThreatModel("l_inf", 0.06)
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(3)
+    steep = keras.initializers.VarianceScaling(4.0)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
+            layers.Flatten(),
+            layers.Dense(12, activation="relu", kernel_initializer=steep),
+            layers.Dense(5, kernel_initializer=steep),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def points(network):
+    images = np.random.default_rng(0).uniform(size=(60, 6, 6, 1)).astype(np.float32)
+    labels = network(images).numpy().argmax(axis=1)
+    labels[::20] = (labels[::20] + 1) % 5
+    return images, labels
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The standard ensemble with few iterations and queries, in its order."""
+
+    def standard(threat):
+        return (
+            APGD(threat, iterations=1),
+            APGD(threat, loss="dlr", targets=4, iterations=10),
+            FAB(threat, targets=4, minimise=False, iterations=10),
+            Square(threat, queries=100),
+        )
+
+    monkeypatch.setitem(AutoAttack.parts.fget.__globals__["_VERSIONS"], "standard", standard)
+
+
+def settings(attack):
+    return {name: value for name, value in attack.get_config().items() if name in ("iterations", "queries", "eot")}
+
+
+def test_versions_are_the_originals():
+    def names(version):
+        return [attack.name for attack in AutoAttack(THREAT, version).parts]
+
+    assert names("standard") == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    assert names("plus") == ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
+    assert names("rand") == ["apgd-ce", "apgd-dlr"]
+    assert [settings(attack) for attack in AutoAttack(THREAT).parts] == [
+        {"iterations": 100, "eot": 1},
+        {"iterations": 100, "eot": 1},
+        {"iterations": 100},
+        {"queries": 5000},
+    ]
+    assert [attack.attempts for attack in AutoAttack(THREAT).parts] == [1, 9, 9, 1]
+    assert [attack.attempts for attack in AutoAttack(THREAT, "plus").parts] == [5, 5, 5, 1, 9, 9]
+    assert [attack.eot for attack in AutoAttack(THREAT, "rand").parts] == [20, 20]
+    assert all(attack.threat == THREAT for version in VERSIONS for attack in AutoAttack(THREAT, version).parts)
+
+
+def test_a_call_is_the_union_of_its_parts(network, points, short):
+    images, labels = points
+    units = []
+    attack = AutoAttack(THREAT)
+    found = attack(network, images, labels, seed=2, progress=units.append)
+    alone = [part(network, images, labels, seed=2) for part in attack.parts]
+    np.testing.assert_array_equal(found.success, np.any([part.success for part in alone], axis=0))
+    assert 10 < found.success.sum() < 50
+    assert any(np.any(part.success != found.success) for part in alone)
+    np.testing.assert_array_equal(found.wrong_when_clean, alone[0].wrong_when_clean)
+    np.testing.assert_array_equal(network(found.images).numpy().argmax(axis=1), found.predictions)
+    assert found.distance.max() <= 0.06 + 1e-6
+    assert sum(units) == 60 * attack.work
+
+
+def test_an_evaluation_runs_and_counts_the_parts(network, points, short):
+    from erkeras.data import Split
+
+    images, labels = points
+    split = Split(images, labels.astype(np.int32), np.arange(60))
+    found = evaluate_robustness(network, split, [AutoAttack(THREAT)], seed=2)
+    called = AutoAttack(THREAT)(network, images, labels, seed=2)
+    assert found.names == ("apgd-ce", "apgd-t", "fab-t", "square")
+    np.testing.assert_array_equal(found.robust, ~called.success)
+    np.testing.assert_array_equal(found.examples.queries.sum(axis=1), called.queries)
+
+
+def test_logits_a_thousand_times_as_large_hide_nothing(network, points, short):
+    images, labels = points
+
+    def confident(images):
+        return 1000 * network(images, training=False)
+
+    plain, scaled = (AutoAttack(THREAT)(model, images, labels) for model in (network, confident))
+    assert abs(int(plain.success.sum()) - int(scaled.success.sum())) <= 1
+
+
+@pytest.mark.parametrize(("classes", "version"), [(2, "standard"), (3, "standard"), (2, "rand"), (3, "plus")])
+def test_too_few_classes_are_refused_in_a_sentence(classes, version):
+    matrix = np.random.default_rng(0).normal(size=(4, classes)).astype(np.float32)
+    images = np.full((3, 2, 2, 1), 0.5, np.float32)
+
+    def model(images):
+        return tf.reshape(images, [-1, 4]) @ matrix
+
+    with pytest.raises(InputError, match=f"the model has {classes}"):
+        AutoAttack(THREAT, version)(model, images, model(images).numpy().argmax(axis=1))
+
+
+def test_an_unknown_version_is_refused():
+    with pytest.raises(InputError, match="'fast': give one of standard, plus, rand"):
+        AutoAttack(THREAT, "fast")
+
+
+def test_config_round_trip():
+    attack = AutoAttack(THREAT, "plus")
+    assert AutoAttack.from_config(attack.get_config()) == attack
