@@ -31,9 +31,8 @@ class Square(Attack):
     or -epsilon, channel by channel. l2 (Algorithm 3): starts at a grid of small profiles, and moves the perturbation
     of one window to another, adding a profile there; always of length epsilon before pixels are clipped.
 
-    For l_inf an image is a pattern of signs. A proposal that leads to a pattern tried before, most often the present
-    one, cannot be better than the best: it counts as a query and takes no pass through the model. Verdicts are the
-    same as with the pass; `Attacked.queries` counts the passes.
+    A proposal (l_inf) that changes no pixel cannot be better: it counts as a query, and its pass through the model is
+    left out. Verdicts are those with the pass; `Attacked.queries` counts the passes.
 
     Args:
         threat: norm, epsilon, pixel bounds.
@@ -88,8 +87,7 @@ class Square(Attack):
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         if self.threat.norm == "l2":
-            candidates = self._move_mass(batch, state)
-            return self._judge(logits, batch, state, candidates)
+            return self._judge(logits, batch, state, self._move_mass(batch, state))
         candidates, query = self._set_square(batch, state)
         judged = self._judge(logits, batch, state, candidates)
         return {**judged, "query": query, "finished": judged["finished"] | (query >= self.queries)}
@@ -107,8 +105,8 @@ class Square(Attack):
             sides = np.maximum(sides, 3) // 2 * 2 + 1
         return np.clip(sides, 1, min(height, width))
 
-    def _set_square(self, batch: Batch, state: State) -> tuple[tf.Tensor, State]:
-        """The first proposal of each row that is new, as an image; and what is to be noted of it."""
+    def _set_square(self, batch: Batch, state: State) -> tuple[tf.Tensor, tf.Tensor]:
+        """The next proposal of each row that changes its image, as an image; and how many queries are done then."""
         _, height, width, channels = batch.images.shape
         query, found = state["query"], state["found"]
         numbers = query[:, tf.newaxis] + tf.range(_LOOKAHEAD)
