@@ -31,9 +31,8 @@ class Square(Attack):
     or -epsilon, channel by channel. l2 (Algorithm 3): starts at a grid of small profiles, and moves the perturbation
     of one window to another, adding a profile there; always of length epsilon before pixels are clipped.
 
-    For l_inf an image is a pattern of signs. A proposal that leads to a pattern tried before, most often the present
-    one, cannot be better than the best: it counts as a query and takes no pass through the model. Verdicts are the
-    same as with the pass; `Attacked.queries` counts the passes.
+    A proposal (l_inf) that changes no pixel cannot be better: it counts as a query, and its pass through the model is
+    left out. Verdicts are those with the pass; `Attacked.queries` counts the passes.
 
     Args:
         threat: norm, epsilon, pixel bounds.
@@ -88,8 +87,7 @@ class Square(Attack):
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         if self.threat.norm == "l2":
-            candidates = self._move_mass(batch, state)
-            return self._judge(logits, batch, state, candidates)
+            return self._judge(logits, batch, state, self._move_mass(batch, state))
         candidates, query = self._set_square(batch, state)
         judged = self._judge(logits, batch, state, candidates)
         return {**judged, "query": query, "finished": judged["finished"] | (query >= self.queries)}
@@ -107,8 +105,8 @@ class Square(Attack):
             sides = np.maximum(sides, 3) // 2 * 2 + 1
         return np.clip(sides, 1, min(height, width))
 
-    def _set_square(self, batch: Batch, state: State) -> tuple[tf.Tensor, State]:
-        """The first proposal of each row that is new, as an image; and what is to be noted of it."""
+    def _set_square(self, batch: Batch, state: State) -> tuple[tf.Tensor, tf.Tensor]:
+        """The next proposal of each row that changes its image, as an image; and how many queries are done then."""
         _, height, width, channels = batch.images.shape
         query, found = state["query"], state["found"]
         numbers = query[:, tf.newaxis] + tf.range(_LOOKAHEAD)
@@ -155,27 +153,41 @@ class Square(Attack):
             for i, limit in enumerate([height, width, height, width])
         ]
         rows, columns, other_rows, other_columns = (tf.cast(span, tf.float32) for span in spans)
-        inside = (rows[:, :, tf.newaxis] * columns[:, tf.newaxis])[..., tf.newaxis]
-        emptied = (other_rows[:, :, tf.newaxis] * other_columns[:, tf.newaxis])[..., tf.newaxis] * (1 - inside)
-        # Products with matrices of one 1 in a row put each row's profile in its place.
+        signs = tf.tile(tf.where(drawn[:, 5:] < 0.5, -1.0, 1.0), [1, width])
+        # By column and channel, in one axis: TensorFlow is slow to broadcast over more.
+        inside = rows[:, :, tf.newaxis] * tf.repeat(columns, channels, axis=1)[:, tf.newaxis]
+        emptied = (
+            other_rows[:, :, tf.newaxis] * tf.repeat(other_columns, channels, axis=1)[:, tf.newaxis] * (1 - inside)
+        )
+        perturbation = tf.reshape(found - images, [-1, height, width * channels])
+
+        # Products with matrices of one 1 in a row put each profile in its place.
         profiles = np.zeros([len(different), 2, different.max(), different.max()], np.float32)
         for number, one in enumerate(different):
             profiles[number, :, :one, :one] = _profile(one), _profile(one).T
         lying = tf.cast(drawn[:, 4] < 0.5, tf.int32)
         profile = tf.gather(profiles.reshape(-1, *profiles.shape[2:]), 2 * kind + lying)
         profile = tf.matmul(_places_in(rows, different.max()), profile, transpose_a=True)
-        profile = tf.matmul(profile, _places_in(columns, different.max()))[..., tf.newaxis]
-        profile *= tf.where(drawn[:, tf.newaxis, tf.newaxis, 5:] < 0.5, -1.0, 1.0)
+        # A little more than 1: something is left of a profile that is put on its own opposite.
+        across = tf.repeat(_places_in(columns, different.max()), channels, axis=2) * 1.001 * signs[:, tf.newaxis]
+        profile = tf.matmul(profile, across)
 
-        perturbation = found - images
+        def by_channel(values: tf.Tensor) -> tf.Tensor:
+            """Sums `[n, 1, channels]`."""
+            values = tf.reshape(tf.reduce_sum(values, axis=1), [-1, width, channels])
+            return tf.reduce_sum(values, axis=1, keepdims=True)
+
+        def everywhere(values: tf.Tensor) -> tf.Tensor:
+            return tf.tile(values, [1, 1, width])
+
         squares = perturbation**2
-        own = tf.reduce_sum(squares * inside, axis=[1, 2], keepdims=True)
-        both = own + tf.reduce_sum(squares * emptied, axis=[1, 2], keepdims=True)
-        unused = tf.maximum(self.threat.epsilon**2 - tf.reduce_sum(squares, axis=[1, 2, 3], keepdims=True), 0.0)
-        moved = (profile + perturbation / (tf.sqrt(own) + 1e-12)) * inside
-        mass = tf.sqrt(both + unused / channels)  # by channel
-        moved *= mass / (tf.sqrt(tf.reduce_sum(moved**2, axis=[1, 2], keepdims=True)) + 1e-12)
-        candidates = self._at_length(images, moved + perturbation * (1 - inside - emptied))
+        own = by_channel(squares * inside)
+        both = own + by_channel(squares * emptied)
+        unused = tf.maximum(self.threat.epsilon**2 - tf.reduce_sum(squares, axis=[1, 2], keepdims=True), 0.0)
+        moved = profile + perturbation * inside * everywhere(1 / (tf.sqrt(own) + 1e-12))
+        moved *= everywhere(tf.sqrt(both + unused / channels) / (tf.sqrt(by_channel(moved**2)) + 1e-12))
+        moved += perturbation * (1 - inside - emptied)
+        candidates = self._at_length(images, tf.reshape(moved, tf.shape(images)))
         return where(query == 0, state["start"], candidates)
 
     def _at_length(self, images: tf.Tensor, perturbations: tf.Tensor) -> tf.Tensor:
@@ -217,7 +229,7 @@ def _mound(height: int, width: int) -> np.ndarray:
     rings = np.maximum(np.abs(np.arange(height) - height // 2)[:, None], np.abs(np.arange(width) - width // 2))
     terms = 1 / np.arange(1, max(height, width) // 2 + 2) ** 2
     mound = np.cumsum(terms[::-1])[::-1][rings]
-    return mound / max(np.linalg.norm(mound), 1e-12)
+    return mound / np.maximum(np.linalg.norm(mound), 1e-12)
 
 
 def _grid(keys: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
