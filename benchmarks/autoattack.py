@@ -6,8 +6,9 @@
 The weights of a Keras model are carried over to PyTorch, and both give the same logits to 1e-4. For each attack both
 sides have a process of their own, which attacks the same test images once for each seed, in turn. "Standing" are
 images that are classified correctly, clean and attacked: fewer is a stronger attack. Seconds are the median over
-seeds, so without erkeras' tracing, which is part of its first run. Passes are images times passes that count for a
-result: the tail of an internal batch of erkeras is not in them. PyTorch runs in the faster of its memory formats.
+seeds, so without erkeras' tracing, which is part of its first run; those of the processors tell more where others use
+the machine. Passes are millions of images times passes that count for a result: what idle slots of erkeras' internal
+batch make is not in them. PyTorch runs in the faster of its memory formats.
 """
 
 from __future__ import annotations
@@ -56,6 +57,17 @@ class Task(NamedTuple):
     logits: np.ndarray
 
 
+class Clocks:
+    """On the wall and of the processors, from now on."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        wall, processors = self.start
+        return {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processors}
+
+
 def erkeras_side(options: argparse.Namespace, name: str) -> tuple[Attack | None, Task | None]:
     """The attack of erkeras on the first `count` images by a seed; None where erkeras has no such attack."""
     tensorflow_on(options.threads)
@@ -76,10 +88,10 @@ def erkeras_side(options: argparse.Namespace, name: str) -> tuple[Attack | None,
 
     def run(count: int, seed: int) -> Result:
         part = split.take(np.arange(count))
-        start = time.perf_counter()
+        clocks = Clocks()
         attacked = attack(victim, part.images, part.labels, seed=seed, indices=part.indices)
         return {
-            "seconds": time.perf_counter() - start,
+            **clocks.seconds(),
             "standing": int(np.sum(~attacked.success)),
             "forward": int(attacked.queries.sum()),
             "backward": int(attacked.gradients.sum()),
@@ -134,10 +146,10 @@ def original_side(options: argparse.Namespace, name: str, task: Task) -> tuple[A
     def run(count: int, seed: int) -> Result:
         passes.update(forward=0, backward=0)
         adversary.seed = seed
-        start = time.perf_counter()
+        clocks = Clocks()
         with contextlib.redirect_stdout(sys.stderr):  # its warnings
             found = adversary.run_standard_evaluation(images[:count], labels[:count], bs=ORIGINAL_BATCH)
-        result = {"seconds": time.perf_counter() - start, **passes}
+        result = {**clocks.seconds(), **passes}
         distances = torch.linalg.vector_norm((found - images[:count]).flatten(1), float(norm[1:]), dim=1)
         if distances.max() > options.epsilon * (1 + 1e-5) + 1e-6:
             raise AssertionError(f"The original's images are {distances.max()} away.")
@@ -167,7 +179,7 @@ def measure(options: argparse.Namespace, report: Callable[[str], None]) -> dict[
         results[name] = {
             side: {
                 "standing": statistics.fmean(run["standing"] for run in runs[side]),
-                "seconds": statistics.median(run["seconds"] for run in runs[side]),
+                **{key: statistics.median(run[key] for run in runs[side]) for key in ("seconds", "processor_seconds")},
                 "peak_memory_mib": worker.peak_mib,
                 "runs": runs[side],
             }
@@ -205,10 +217,11 @@ def show(results: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     options = results["options"]
-    table = Table(title="{images} images, {norm} {epsilon:g}, {seeds} seeds, {threads} threads".format(**options))
+    title = "{images} images, {norm} {epsilon:g}, {seeds} seeds, {threads} threads".format(**options)
+    table = Table(title=title, padding=0)
     table.add_column("attack", no_wrap=True)
     table.add_column("by", no_wrap=True)
-    for column in ("standing", "seconds", "ratio", "first", "forward", "backward", "MiB"):
+    for column in ("standing", "seconds", "ratio", "CPU s", "ratio", "fwd M", "bwd M", "MiB"):
         table.add_column(column, justify="right")
     for name, sides in results["attacks"].items():
         for side, result in sides.items():
@@ -217,10 +230,12 @@ def show(results: dict[str, Any]) -> None:
                 name,
                 side,
                 f"{result['standing']:.1f}",
-                f"{result['seconds']:.1f}",
-                f"{result['seconds'] / sides['erkeras']['seconds']:.2f}",
-                f"{result['runs'][0]['seconds']:.1f}",
-                *(f"{mean / 1e6:.3f}M" for mean in means.values()),
+                *(
+                    cell
+                    for key in ("seconds", "processor_seconds")
+                    for cell in (f"{result[key]:.1f}", f"{result[key] / sides['erkeras'][key]:.2f}")
+                ),
+                *(f"{mean / 1e6:.3f}" for mean in means.values()),
                 f"{result['peak_memory_mib']:,.0f}",
             )
         table.add_section()
