@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.fused import fused
 from erkeras.attacks.losses import margin
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
@@ -92,21 +93,31 @@ class CarliniWagner(Attack):
         }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
-        position = state["start"] + state["shift"]
-        images = self._image(position)
+        images = self._image(state["start"] + state["shift"])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             margins = margin(batch.labels, logits(images))
             weighted = state["constant"] * tf.maximum(self.confidence - margins, 0)
+        return fused(self._update)(batch, state, images, margins, weighted, tape.gradient(weighted, images))
+
+    def _update(
+        self,
+        batch: Batch,
+        state: State,
+        images: tf.Tensor,
+        margins: tf.Tensor,
+        weighted: tf.Tensor,
+        gradients: tf.Tensor,
+    ) -> State:
+        """The new state, from the iterate's image, its margin, and the weighted part of the loss with its gradient."""
         perturbations = images - state["origin"]
-        gradients = tape.gradient(weighted, images) + 2 * perturbations
         # tanh's derivative: 1 - tanh^2 loses its digits next to the bounds.
-        gradients *= self._half_range / tf.square(tf.cosh(position))
+        derivative = self._half_range / tf.square(tf.cosh(state["start"] + state["shift"]))
         adversarial = margins > self.confidence
         return {
             **self._judge(batch, state, images, adversarial),
             **self._search(
-                {**state, **_adam(state, gradients, self.learning_rate)},
+                {**state, **_adam(state, derivative * (gradients + 2 * perturbations), self.learning_rate)},
                 weighted + tf.reduce_sum(tf.square(perturbations), axis=[1, 2, 3]),
                 state["works"] | adversarial,
             ),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from erkeras import randomness
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.fused import fused
 from erkeras.attacks.losses import margin
 from erkeras.attacks.projections import to_hyperplane
 from erkeras.attacks.targets import target_classes
@@ -98,11 +99,7 @@ class FAB(Attack):
             gaps, gradients = _nearest_boundary(logits, state["point"], batch.labels, self.threat.norm)
         else:
             gaps, gradients = _target_boundary(logits, state["point"], batch.labels, targets)
-        # Fusing the rounds of the projection saves three quarters of its time on a CPU. On a GPU they are fast as they
-        # are, and XLA asks for a part of CUDA that many installations lack.
-        move = tf.function(self._move, autograph=False, jit_compile=not tf.config.list_physical_devices("GPU"))
-        point = move(batch.images, state["point"], gaps, gradients)
-
+        point = fused(self._move)(batch.images, state["point"], gaps, gradients)
         adversarial = self.broken(batch, logits(point))
         distance = self.threat.distance(point, batch.images)
         nearer = adversarial & (-distance > state["loss"])
