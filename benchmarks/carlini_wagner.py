@@ -41,7 +41,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     kind, path, card = find_model(options.model)
     model = load_model(kind, path)
-    sample = load_dataset(card["dataset"]["name"] if card else options.dataset).test.sample(options.images, options.seed)
+    sample = load_dataset(card["dataset"]["name"] if card else options.dataset).test.sample(
+        options.images, options.seed
+    )
 
     layers = [_plain(layer) for part in (model.encoder, model.classifier) for layer in part.layers]
     network = _torch_network(layers, torch.contiguous_format).eval().requires_grad_(False)
@@ -62,8 +64,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds["foolbox"] = time.perf_counter() - start
 
     found = {"erkeras": ours.images, "foolbox": theirs.transpose(0, 2, 3, 1)}
+    # foolbox gives a black image where it has found none.
     broken = {
-        name: right & (model(found_images, training=False).numpy().argmax(axis=1) != sample.labels)
+        name: right
+        & found_images.any(axis=(1, 2, 3))
+        & (model(found_images, training=False).numpy().argmax(axis=1) != sample.labels)
         for name, found_images in found.items()
     }
     distances = {
