@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
+from erkeras.attacks.fused import fused
 from erkeras.attacks.losses import margin
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
-#: Images are drawn in by this before the inverse of tanh, which is infinite at the bounds: a pixel there would never
-#: move.
-_INSIDE = 0.999999
+#: The box is this portion of tanh's range. At its ends, where many pixels are, tanh is then steep enough for them to
+#: leave; at the ends of tanh itself none ever would.
+_PORTION = 0.99
 #: Adam's (Kingma and Ba 2015).
 _BETA_1, _BETA_2, _SMALL = 0.9, 0.999, 1e-8
 #: The loss is looked at after each such portion of the iterations, and has to fall by this portion.
@@ -29,7 +30,7 @@ class CarliniWagner(Attack):
     """Looks for the nearest adversarial image in l2: Adam on a sum of distance and margin, in the space of tanh.
 
         minimise over w   ||x(w) - x||_2^2 + c max(z_label - max_{i != label} z_i + confidence, 0)
-        x(w) = middle + half range * tanh(w)
+        x(w) = clip(middle + half range * tanh(w) / 0.99)
 
     (section VI.A, with f_6 of section V.A). The constant c is searched for each image on its own: ten times more
     until an adversarial image is found, then halfway between the highest that failed and the lowest that did not.
@@ -74,11 +75,10 @@ class CarliniWagner(Attack):
         return self.binary_search_steps * self.iterations
 
     def initial(self, batch: Batch) -> State:
-        start = tf.atanh((batch.images - self._middle) / self._half_range * _INSIDE)
+        start = tf.atanh((batch.images - self._middle) / self._scale)
         zeros, numbers = tf.zeros_like(batch.images), tf.zeros_like(batch.clean_logits[:, 0])
         return {
             "start": start,
-            "origin": self._image(start),
             "shift": zeros,  # of w, from the start
             "first_moment": zeros,
             "second_moment": zeros,
@@ -92,21 +92,31 @@ class CarliniWagner(Attack):
         }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
-        position = state["start"] + state["shift"]
-        images = self._image(position)
+        images = self._image(state["start"] + state["shift"])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             margins = margin(batch.labels, logits(images))
             weighted = state["constant"] * tf.maximum(self.confidence - margins, 0)
-        perturbations = images - state["origin"]
-        gradients = gradient_of(tape, weighted, images) + 2 * perturbations
+        return fused(self._update)(batch, state, images, margins, weighted, gradient_of(tape, weighted, images))
+
+    def _update(
+        self,
+        batch: Batch,
+        state: State,
+        images: tf.Tensor,
+        margins: tf.Tensor,
+        weighted: tf.Tensor,
+        gradients: tf.Tensor,
+    ) -> State:
+        """The new state, from the iterate's image, its margin, and the weighted part of the loss with its gradient."""
+        perturbations = images - batch.images
         # tanh's derivative: 1 - tanh^2 loses its digits next to the bounds.
-        gradients *= self._half_range / tf.square(tf.cosh(position))
+        derivative = self._scale / tf.square(tf.cosh(state["start"] + state["shift"]))
         adversarial = margins > self.confidence
         return {
             **self._judge(batch, state, images, adversarial),
             **self._search(
-                {**state, **_adam(state, gradients, self.learning_rate)},
+                {**state, **_adam(state, derivative * (gradients + 2 * perturbations), self.learning_rate)},
                 weighted + tf.reduce_sum(tf.square(perturbations), axis=[1, 2, 3]),
                 state["works"] | adversarial,
             ),
@@ -154,11 +164,12 @@ class CarliniWagner(Attack):
         return (self.threat.upper + self.threat.lower) / 2
 
     @property
-    def _half_range(self) -> float:
-        return (self.threat.upper - self.threat.lower) / 2
+    def _scale(self) -> float:
+        return (self.threat.upper - self.threat.lower) / 2 / _PORTION
 
     def _image(self, positions: tf.Tensor) -> tf.Tensor:
-        return self._middle + self._half_range * tf.tanh(positions)
+        images = self._middle + self._scale * tf.tanh(positions)
+        return tf.clip_by_value(images, self.threat.lower, self.threat.upper)
 
 
 def _adam(state: State, gradients: tf.Tensor, learning_rate: float) -> State:

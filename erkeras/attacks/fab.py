@@ -11,10 +11,14 @@ import tensorflow as tf
 from erkeras import randomness
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
+from erkeras.attacks.fused import fused
 from erkeras.attacks.losses import margin
 from erkeras.attacks.projections import to_hyperplane
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
+
+#: The final search: rounds of three halvings and a projection, and how far that goes.
+_ROUND, _SEARCH_STEPS, _SEARCH_OVERSHOOT = 4, 8, 1.002
 
 
 @serializable
@@ -29,6 +33,10 @@ class FAB(Attack):
         x <- clip((1 - alpha) (x + overshoot d) + alpha (x_0 + overshoot d_0))
         x <- x_0 + beta (x - x_0)     where x is adversarial, once it has been compared with the nearest so far
 
+    At the end the neighbourhood of the nearest x' is searched (the paper has such a search, by secants; the authors'
+    code has none): by halving between x_0 + beta (x' - x_0) and x', and by projecting x_0 itself onto the boundary as
+    it is at x'. A boundary that bends is overshot by more than eta, and a straight one is met within 0.2%.
+
     The boundary is the nearest of those to all other classes, or (FAB-T) the target's.
 
     A step takes two forward passes and the gradient of one boundary, which is one backward pass. Without a target
@@ -37,7 +45,7 @@ class FAB(Attack):
 
     Args:
         threat: norm, epsilon, pixel bounds. What is found may be outside the ball, and then is no success.
-        iterations: steps of an attempt.
+        iterations: steps of an attempt; the final search takes up to 8 more.
         restarts: attempts (for each target): the first from the image, others from a random point at epsilon / 2.
         targets: 0 for any other class ("fab"); k to ask in turn for the k classes of the highest clean logits
             ("fab-t").
@@ -84,13 +92,20 @@ class FAB(Attack):
 
     @property
     def length(self) -> int:
-        return self.iterations
+        return self.iterations + _SEARCH_STEPS
 
     def initial(self, batch: Batch) -> State:
-        if self.restarts == 1:
-            return {"point": batch.images}
-        restart = batch.attempt // max(self.targets, 1)
-        return {"point": where(restart > 0, self._random_start(batch), batch.images)}
+        start = batch.images
+        if self.restarts > 1:
+            restart = batch.attempt // max(self.targets, 1)
+            start = where(restart > 0, self._random_start(batch), start)
+        distance = tf.fill(tf.shape(batch.labels), float("inf"))
+        return {
+            "point": start,
+            "nearest": batch.images,
+            "distance": distance,
+            "low": tf.zeros_like(distance) + self.beta,
+        }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         targets = target_classes(batch, self.targets)
@@ -98,24 +113,35 @@ class FAB(Attack):
             gaps, gradients = _nearest_boundary(logits, state["point"], batch.labels, self.threat.norm)
         else:
             gaps, gradients = _target_boundary(logits, state["point"], batch.labels, targets)
-        # Fusing the rounds of the projection saves three quarters of its time on a CPU. On a GPU they are fast as they
-        # are, and XLA asks for a part of CUDA that many installations lack.
-        move = tf.function(self._move, autograph=False, jit_compile=not tf.config.list_physical_devices("GPU"))
-        point = move(batch.images, state["point"], gaps, gradients)
+        moved, projected = fused(self._move)(batch.images, state["point"], gaps, gradients)
+        number = state["step"] - self.iterations  # of the final search
+        halving = (number >= 0) & (number % _ROUND < _ROUND - 1)
+        projecting = (number >= 0) & ~halving
+        portion = (1 + state["low"]) / 2
+        candidate = where(halving, _shrunk(state["nearest"], batch.images, portion), moved)
+        candidate = where(projecting, projected, candidate)
 
-        adversarial = self.broken(batch.labels, logits(point))
-        distance = self.threat.distance(point, batch.images)
-        nearer = adversarial & (-distance > state["loss"])
-        if not self.minimise:
-            nearer &= distance <= self.threat.epsilon
-        success = state["success"] | nearer
-        kept = tf.where(adversarial, self.beta, 1.0)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        adversarial = self.broken(batch.labels, logits(candidate))
+        distance = self.threat.distance(candidate, batch.images)
+        nearer = adversarial & (distance < state["distance"])
+        nearest = where(nearer, candidate, state["nearest"])
+        distance = tf.where(nearer, distance, state["distance"])
+        low = tf.where(halving, tf.where(adversarial, state["low"] / portion, portion), state["low"])
+
+        wanted = tf.math.is_finite(distance) if self.minimise else distance <= self.threat.epsilon
+        # The search is worth it where something was found, and where it can bring that into the ball.
+        promising = wanted if self.minimise else distance * self.beta <= self.threat.epsilon
+        over = ~promising & (number >= -1)
+        point = where(adversarial, _shrunk(moved, batch.images, self.beta), moved)
         return {
-            "point": batch.images + kept * (point - batch.images),
-            "found": where(nearer, point, state["found"]),
-            "loss": tf.where(nearer, -distance, state["loss"]),
-            "success": success,
-            "finished": tf.zeros_like(success) if self.minimise else success,
+            "point": where(number >= -1, nearest, point),
+            "nearest": nearest,
+            "distance": distance,
+            "low": tf.where(projecting & nearer, self.beta, low),
+            "found": where(wanted, nearest, state["found"]),
+            "loss": tf.where(wanted, -distance, state["loss"]),
+            "success": wanted,
+            "finished": over if self.minimise else over | wanted,
         }
 
     def _random_start(self, batch: Batch) -> tf.Tensor:
@@ -127,8 +153,13 @@ class FAB(Attack):
         start = batch.images + self.threat.epsilon / 2 * noise / length
         return tf.clip_by_value(start, self.threat.lower, self.threat.upper)
 
-    def _move(self, images: tf.Tensor, points: tf.Tensor, gaps: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
-        """The next points, before any step back; `gaps` and `gradients` tell where the boundary is from `points`."""
+    def _move(
+        self, images: tf.Tensor, points: tf.Tensor, gaps: tf.Tensor, gradients: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The next points, before any step back, and the images' own projections for the final search.
+
+        `gaps` and `gradients` tell where the boundary is from `points`.
+        """
         flat_images, flat_points, weights = (
             tf.reshape(part, [tf.shape(part)[0], -1]) for part in (images, points, gradients)
         )
@@ -147,8 +178,17 @@ class FAB(Attack):
         length, image_length = tf.split(lengths, 2)
         alpha = tf.minimum(length / (length + image_length), self.alpha_max)[:, tf.newaxis]
         point, image_point = tf.split(both + self.overshoot * perturbations, 2)
-        moved = tf.clip_by_value((1 - alpha) * point + alpha * image_point, self.threat.lower, self.threat.upper)
-        return tf.reshape(moved, tf.shape(images))
+        moved = (1 - alpha) * point + alpha * image_point
+        projected = flat_images + _SEARCH_OVERSHOOT * perturbations[tf.shape(images)[0] :]
+        return tuple(
+            tf.reshape(tf.clip_by_value(part, self.threat.lower, self.threat.upper), tf.shape(images))
+            for part in (moved, projected)
+        )
+
+
+def _shrunk(points: tf.Tensor, images: tf.Tensor, portion: tf.Tensor) -> tf.Tensor:
+    """Points that keep a portion, `[n]` or a number, of their perturbation."""
+    return images + tf.reshape(portion, [-1, 1, 1, 1]) * (points - images)
 
 
 def _target_boundary(

@@ -1,33 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from closed_forms import to_hyperplane as exact
 from scipy.optimize import linprog
 
 from erkeras.attacks.projections import to_hyperplane
 
 NORMS = ["l_inf", "l2"]
-
-
-def by_sorting(point, weights, offset, norm, lower=0.0, upper=1.0):
-    """The exact answer for one point, in float64: every piece of the multiplier's function is looked at."""
-    toward = np.sign(weights) * np.sign(offset)
-    room = np.where(toward > 0, upper - point, point - lower) * np.abs(toward)
-    speed = np.ones_like(weights) if norm == "l_inf" else np.abs(weights)
-
-    def moves(multiplier):
-        return np.minimum(multiplier * speed, room)
-
-    def gain(multiplier):
-        return np.abs(weights) @ moves(multiplier)
-
-    if np.abs(weights) @ room <= abs(offset):
-        return toward * room
-    moving = toward != 0
-    ends = np.sort(np.append(0, room[moving] / speed[moving]))
-    piece = np.searchsorted([gain(end) for end in ends], abs(offset), side="left")
-    low, high = ends[piece - 1], ends[piece]
-    portion = (abs(offset) - gain(low)) / (gain(high) - gain(low))
-    return toward * moves(low + portion * (high - low))
 
 
 def problems(count, pixels, seed=0):
@@ -57,7 +36,7 @@ def lengths(delta, norm):
 @pytest.mark.parametrize("pixels", [1, 2, 17, 300])
 def test_is_the_exact_solution(norm, pixels):
     points, weights, offsets = problems(200, pixels)
-    expected = np.stack([by_sorting(*row, norm) for row in zip(points, weights, offsets, strict=True)])
+    expected = np.stack([exact(*row, norm) for row in zip(points, weights, offsets, strict=True)])
     met = np.isclose(gained(weights, expected), offsets)
     assert met.sum() > 20  # both kinds are there
     assert (~met).sum() > 20
@@ -155,7 +134,7 @@ def test_pieces_that_newton_takes_one_by_one(norm):
         weights = points[:, ::-1]
         portions = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999])
         offsets = -portions * np.sum(weights * points, axis=1)
-        expected = np.stack([by_sorting(*row, norm) for row in zip(points, weights, offsets, strict=True)])
+        expected = np.stack([exact(*row, norm) for row in zip(points, weights, offsets, strict=True)])
         found = project(points, weights, offsets, norm, dtype=dtype)
         np.testing.assert_allclose(gained(weights, found), offsets, rtol=tolerance)
         np.testing.assert_allclose(lengths(found, norm), lengths(expected, norm), rtol=10 * tolerance)

@@ -1,0 +1,212 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from closed_forms import (
+    bent_model,
+    images_at,
+    linear_model,
+    nearest_distances,
+    points_of,
+    steep_network,
+    steep_points,
+)
+
+from erkeras.attacks import FAB, Victim
+from erkeras.attacks.contract import Batch
+from erkeras.attacks.fab import _nearest_boundary
+from erkeras.errors import InputError
+from erkeras.threat import ThreatModel
+
+NORMS = ["l_inf", "l2"]
+SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
+EPSILON = {"l_inf": 0.1, "l2": 0.3}
+
+
+@pytest.fixture
+def network():
+    return steep_network()
+
+
+@pytest.fixture
+def points(network):
+    return steep_points(network)
+
+
+@pytest.mark.parametrize(
+    ("shape", "norm", "targets", "make_model", "scale"),
+    [((1, 8, 8, 1), "l_inf", 0, bent_model, 1), ((1, 8, 8, 1), "l2", 3, linear_model, 1e3),
+     ((3, 5, 7, 3), "l_inf", 3, linear_model, 1e-30), ((3, 5, 7, 3), "l2", 0, bent_model, 1),
+     ((8, 3, 1, 2), "l_inf", 3, bent_model, 1), ((8, 3, 1, 2), "l2", 0, linear_model, 1e-30)],
+)  # fmt: skip
+def test_finds_the_nearest_adversarial_image(shape, norm, targets, make_model, scale):
+    matrix = scale * np.random.default_rng(1).normal(size=(np.prod(shape[1:]), 4))
+    model = make_model(matrix)
+    images, labels = points_of(model, shape)
+    optimum = nearest_distances(images, labels, matrix / scale, norm)
+    assert np.all(np.isfinite(optimum))
+    attack = FAB(ThreatModel(norm, EPSILON[norm]), iterations=40, targets=targets)
+    result = attack(model, images, labels, internal_batch=len(images))
+    np.testing.assert_array_equal(result.clean_predictions, labels)
+    assert np.all(result.predictions != labels)
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    ratio = result.distance / optimum
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.max() < 1.05
+    np.testing.assert_array_equal(result.success, result.distance <= EPSILON[norm])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("targets", "minimise", "classes"), [(0, True, 2), (2, False, 3)])
+def test_succeeds_exactly_where_an_adversarial_image_exists(norm, targets, minimise, classes):
+    matrix = np.random.default_rng(5).normal(size=(12, classes))
+    epsilon = EPSILON[norm]
+    attack = FAB(ThreatModel(norm, epsilon, -1.0, 2.0), iterations=40, targets=targets, minimise=minimise)
+    victim = Victim(bent_model(matrix))
+    for ratio, possible in ((0.99, True), (1.01, False)):
+        images, labels = images_at(ratio * epsilon, 12, matrix, norm)
+        result = attack(victim, images, labels, internal_batch=12)
+        np.testing.assert_array_equal(result.clean_predictions, labels)
+        np.testing.assert_array_equal(result.success, possible)
+        if not possible and not minimise:
+            np.testing.assert_array_equal(result.images, images)
+
+
+@pytest.mark.parametrize(("norm", "targets"), [("l_inf", 2), ("l2", 0)])
+def test_no_gradient_moves_nothing(norm, targets):
+    def model(images):
+        return tf.constant([[1.0, 0, 0.5]]) + 0 * tf.reduce_sum(images, axis=[1, 2, 3], keepdims=True)[:, 0, 0]
+
+    images = points_of(linear_model(np.ones((4, 3))), (2, 2, 2, 1))[0]
+    attack = FAB(ThreatModel(norm, 0.5), iterations=3, targets=targets)
+    result = attack(model, images, np.array([0, 0]), internal_batch=2)
+    np.testing.assert_array_equal(result.images, images)
+    assert not result.success.any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_takes_the_nearest_of_the_linearised_boundaries(network, points, norm, wrapped):
+    images, labels = (tf.constant(part, dtype) for part, dtype in zip(points, (tf.float32, tf.int32), strict=True))
+    model = tf.function(network) if wrapped else network
+    function = tf.function(_nearest_boundary, autograph=False)
+    gaps, gradients = (part.numpy() for part in function(model, images, labels, norm))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = network(images)
+    jacobian = tape.batch_jacobian(logits, images).numpy().reshape(50, 4, 36)
+    logits, labels = logits.numpy(), labels.numpy()
+    chosen = []
+    for row, label in enumerate(labels):
+        gap, slope = logits[row] - logits[row, label], jacobian[row] - jacobian[row, label]
+        distances = np.abs(gap) / (np.linalg.norm(slope, 1 if norm == "l_inf" else 2, axis=1) + 1e-20)
+        distances[label] = np.inf
+        nearest = distances.argmin()
+        assert gaps[row] == pytest.approx(gap[nearest], rel=1e-4)
+        np.testing.assert_allclose(gradients[row].ravel(), slope[nearest], rtol=1e-3, atol=1e-4)
+        chosen.append(nearest == np.argsort(-logits[row])[1])
+    assert not all(chosen)  # the nearest is not simply the second label
+
+
+def test_first_attempt_starts_at_the_image_and_others_at_half_the_radius():
+    images = tf.fill([40, 6, 6, 1], 0.5)
+    for norm, epsilon in EPSILON.items():
+        attack = FAB(ThreatModel(norm, epsilon), restarts=3, targets=2)
+        assert attack.attempts == 6
+        attempt = np.arange(40) % 6
+        seeds = tf.constant(np.stack([np.arange(40), np.arange(40)], axis=1))
+        batch = Batch(images, tf.zeros(40, tf.int32), tf.zeros((40, 3)), seeds, tf.constant(attempt, tf.int32))
+        start = attack.initial(batch)["point"]
+        distance = attack.threat.distance(start, images).numpy()
+        np.testing.assert_array_equal(distance[attempt < 2], 0)
+        np.testing.assert_allclose(distance[attempt >= 2], epsilon / 2, rtol=1e-5)
+        moved = start.numpy()[attempt >= 2]
+        assert len(np.unique(moved.round(4), axis=0)) == len(moved)
+
+
+def test_restarts_never_find_less(network, points):
+    images, labels = points
+    once, often = (
+        FAB(ThreatModel("l2", 0.4), iterations=5, restarts=restarts)(network, images, labels) for restarts in (1, 4)
+    )
+    adversarial = once.predictions != labels
+    assert np.all(often.distance[adversarial] <= once.distance[adversarial] + 1e-6)
+    assert np.any(often.distance[adversarial] < once.distance[adversarial] - 1e-3)
+
+
+@pytest.mark.parametrize("targets", [0, 3])
+def test_first_success_inside_the_ball_ends_an_attempt(network, points, targets):
+    images, labels = points
+    threat = ThreatModel("l_inf", 0.02)
+    far, quick = (
+        FAB(threat, iterations=15, targets=targets, minimise=minimise)(network, images, labels)
+        for minimise in (True, False)
+    )
+    np.testing.assert_array_equal(quick.success, far.success)
+    clean = labels == quick.clean_predictions
+    assert 5 < quick.success[clean].sum() < clean.sum()
+    assert np.all(quick.distance[quick.success] >= far.distance[quick.success] - 1e-6)
+    assert np.all(quick.queries[quick.success & clean] < far.queries[quick.success & clean])
+    # Outside the ball: nothing.
+    np.testing.assert_array_equal(quick.images[~quick.success], images[~quick.success])
+    assert np.all(far.distance[~far.success] > threat.epsilon)
+    steps = far.gradients[clean]
+    np.testing.assert_array_equal(far.queries[clean], 1 + 2 * steps)
+    assert steps.min() >= 15 * max(targets, 1)
+    assert steps.max() <= 23 * max(targets, 1)
+
+
+@pytest.mark.parametrize(("norm", "targets"), [("l_inf", 0), ("l2", 2)])
+def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm, targets):
+    images, labels = points
+    epsilon = {"l_inf": 0.02, "l2": 0.1}[norm]
+    attack = FAB(ThreatModel(norm, epsilon), iterations=5, restarts=2, targets=targets, minimise=targets == 0)
+    victim = Victim(network)
+
+    def run(rows):
+        return attack(victim, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
+
+    def check(rows):
+        result = run(rows)
+        np.testing.assert_array_equal(result.success, everything.success[rows])
+        np.testing.assert_array_equal(result.predictions, everything.predictions[rows])
+        np.testing.assert_array_equal(result.queries, everything.queries[rows])
+        np.testing.assert_allclose(result.images, everything.images[rows], atol=1e-5)
+
+    everything = run(np.arange(50))
+    assert 5 < everything.success.sum() < 50
+    check(np.arange(37))
+    check(np.arange(37, 50))
+    check(np.random.default_rng(8).permutation(50))
+    for row in range(0, 50, 7):
+        check(np.array([row]))
+
+
+def test_another_seed_starts_elsewhere(network, points):
+    images, labels = points
+    attack = FAB(ThreatModel("l_inf", 0.3), iterations=2, restarts=3)
+    found = [attack(network, images, labels, seed=seed).distance for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.any(np.abs(found[0] - found[2]) > 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [({"iterations": 0}, "iterations is 0"), ({"restarts": 0}, "restarts is 0"), ({"targets": -1}, "-1"),
+     ({"alpha_max": 1.5}, "alpha_max is 1.5"), ({"beta": -0.1}, "beta is -0.1"), ({"beta": float("nan")}, "nan"),
+     ({"overshoot": 0.9}, "overshoot is 0.9"), ({"overshoot": float("inf")}, "inf")],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings, given):
+    with pytest.raises(InputError, match=given):
+        FAB(**settings)
+
+
+def test_name_and_config_round_trip():
+    assert FAB().name == "fab"
+    attack = FAB(ThreatModel("l2", 0.7, -1.0, 2.0), 7, 2, 3, 0.2, 1.1, 0.8, False)
+    assert attack.name == "fab-t"
+    assert not attack.minimises
+    config = keras.saving.serialize_keras_object(attack)
+    assert config["registered_name"] == "erkeras>FAB"
+    assert keras.saving.deserialize_keras_object(config) == attack
