@@ -265,6 +265,47 @@ def test_l2_moves_mass_from_one_window_to_another():
         np.testing.assert_allclose(mass[0], mass[1], rtol=1e-3)
 
 
+def moved_slowly(attack, image, best, side, drawn):
+    """One l2 proposal, window by window and channel by channel (Algorithm 3)."""
+    height, width, channels = image.shape
+    epsilon, change = attack.threat.epsilon, (best - image).astype(np.float64)
+    (top, left, other_top, other_left), lying = (
+        [int(number * (limit - side + 1)) for number, limit in zip(drawn, [height, width] * 2, strict=False)],
+        drawn[4] < 0.5,
+    )
+    profile = _profile(side).T if lying else _profile(side)
+    windows = np.zeros((height, width), bool)
+    windows[top : top + side, left : left + side] = True
+    windows[other_top : other_top + side, other_left : other_left + side] = True
+    moved = np.where(windows[..., None], 0, change)
+    unused = max(epsilon**2 - np.sum(change**2), 0) / channels
+    for channel in range(channels):
+        window = change[top : top + side, left : left + side, channel]
+        new = profile * (-1 if drawn[5 + channel] < 0.5 else 1) + window / (np.linalg.norm(window) + 1e-12)
+        mass = np.sum(change[windows, channel] ** 2) + unused
+        moved[top : top + side, left : left + side, channel] = new / np.linalg.norm(new) * np.sqrt(mass)
+    return np.clip(image + epsilon * moved / np.linalg.norm(moved), attack.threat.lower, attack.threat.upper)
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 16, 1), (12, 9, 13, 3)])
+def test_l2_proposals_are_those_of_a_plain_rendering(shape):
+    images, attack = random_images(shape, seed=4), Square(ThreatModel("l2", 1.0), queries=5000)
+    _, states = trace(attack, unmoved, images, np.zeros(12, int), 3)
+    # Not on the grid any more, and shorter than epsilon: pixels were clipped.
+    best = np.clip(states[0]["found"] + 0.05 * np.random.default_rng(0).normal(size=shape), 0, 1).astype(np.float32)
+    best = np.asarray(images + (best - images) * 0.7)
+    state = {name: tf.constant(value) for name, value in states[0].items()} | {"found": tf.constant(best)}
+    batch = Batch(tf.constant(images), tf.zeros(12, tf.int32), tf.zeros([12, 3]), tf.zeros([12, 2]), tf.zeros(12))
+    for query in (1, 12, 60, 300, 700, 5000):
+        proposals = attack._move_mass(batch, {**state, "step": tf.fill([12], query)})
+        drawn = uniform(fold_in(state["key"], query), [5 + shape[3]]).numpy()
+        side = attack.sides(*shape[1:3])[query - 1]
+        expected = [moved_slowly(attack, images[row], best[row], side, drawn[row]) for row in range(12)]
+        # The profile's weight is larger by a thousandth.
+        np.testing.assert_allclose(proposals, expected, atol=1e-3)
+        assert np.abs(proposals - best).max() > 0.05
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_succeeds_at_once_where_every_point_is_adversarial_and_never_where_none_is(norm):
     images, labels = random_images((9, 5, 5, 2)), np.zeros(9, int)
