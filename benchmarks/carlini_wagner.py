@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-LOGIT_TOLERANCE = 1e-4
 MOST_ABOVE = 1.02
 
 
@@ -30,7 +29,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Both attacks; what `show` prints, ready for JSON."""
     import tensorflow as tf
     import torch
-    from train_step import _plain, _torch_network
+    from networks import check_logits, plain_layers, torch_network
 
     from erkeras.attacks import CarliniWagner
     from erkeras.data import load_dataset
@@ -45,12 +44,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         options.images, options.seed
     )
 
-    layers = [_plain(layer) for part in (model.encoder, model.classifier) for layer in part.layers]
-    network = _torch_network(layers, torch.contiguous_format).eval().requires_grad_(False)
+    network = torch_network(plain_layers(model), torch.contiguous_format).eval().requires_grad_(False)
     images = torch.from_numpy(sample.images.transpose(0, 3, 1, 2).copy())
     logits = model(sample.images, training=False).numpy()
-    if (difference := np.abs(logits - network(images).numpy()).max()) > LOGIT_TOLERANCE:
-        raise AssertionError(f"PyTorch's logits are off by {difference:.1e}: these are not the same networks.")
+    check_logits(logits, network(images).numpy())
     right = logits.argmax(axis=1) == sample.labels
 
     attack = CarliniWagner(
