@@ -255,8 +255,8 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     }
     from erkeras.serving.card import render_card
 
-    (partial / "README.md").write_text(render_card(card))
     card["files"] = digests(partial)
+    (partial / "README.md").write_text(render_card(card))
     (partial / CARD).write_text(json.dumps(card, indent=1))
     partial.rename(output)
     shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -148,8 +149,10 @@ class Square(Attack):
         kind = tf.gather(kind.astype(np.int32), proposal)
         side = tf.gather(different, kind)
         drawn = uniform(fold_in(state["key"], query), [5 + channels])
+        # Every fourth proposal reaches the last row and column: where the border is void (MNIST), more are a waste.
+        last = tf.cast(query % 4 == 0, tf.int32)
         spans = [
-            _span(_corner(drawn[:, i], side, limit), side, tf.range(limit))
+            _span(_corner(drawn[:, i], side, limit, last), side, tf.range(limit))
             for i, limit in enumerate([height, width, height, width])
         ]
         rows, columns, other_rows, other_columns = (tf.cast(span, tf.float32) for span in spans)
@@ -197,13 +200,13 @@ class Square(Attack):
         return tf.clip_by_value(moved, self.threat.lower, self.threat.upper)
 
 
-def _corner(drawn: tf.Tensor, side: tf.Tensor, limit: int) -> tf.Tensor:
-    """Uniformly random places, int32, where a span of `side` pixels of `limit` begins; the last one too.
+def _corner(drawn: tf.Tensor, side: tf.Tensor, limit: int, last: Any = 1) -> tf.Tensor:
+    """Uniformly random places, int32, where a span of `side` pixels of `limit` begins; the last one where `last` is 1.
 
-    The original leaves out the last row and column after its start, and breaks fewer images for it: on 8 x 8 digits 272
-    of 360 are left standing instead of 256 (l_inf, epsilon 0.2).
+    The original leaves out the last row and column after its start, and so finds much less on images whose ink touches
+    the border: 150 instead of 118 of 288 validation digits stand (l2, epsilon 0.8, mean of 6 seeds).
     """
-    choices = limit - side + 1
+    choices = tf.maximum(limit - side + last, 1)
     return tf.minimum(tf.cast(drawn * tf.cast(choices, drawn.dtype), tf.int32), choices - 1)
 
 

@@ -87,29 +87,31 @@ class Record:
         return ", ".join(f"{key} {_short(self.settings.get(key))} (now {_short(now[key])})" for key in keys)
 
     def read(self) -> Examples:
-        """The examples that the record holds. A last line that was cut off is dropped from the file.
+        """The examples that the record holds, without a last line that was cut off.
 
         Raises:
-            InputError: where a line before the last cannot be read.
+            InputError: where there is no file of examples, or a line before the last cannot be read.
         """
-        lines = (self.folder / EXAMPLES).read_bytes().split(b"\n")
-        if lines[-1]:
-            self._truncate(sum(len(line) + 1 for line in lines[:-1]))
         try:
-            rows = [json.loads(line) for line in lines[:-1]]
+            rows = [json.loads(line) for line in self._whole_lines()]
             examples = self._arrays(rows)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{self.folder / EXAMPLES} has a line that is no example: give a whole record.") from error
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{self.folder / EXAMPLES} is missing, or has a line that is no example: give a whole record."
+            ) from error
         return examples
 
     def append(self, examples: Examples, seconds: list[float]) -> None:
-        """Adds examples; `seconds` are those of each attack since the run began."""
-        start = len((self.folder / EXAMPLES).read_bytes().splitlines())
+        """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far."""
+        whole = self._whole_lines()
+        start = len(whole)
         images = self._open_images("r+")
         images[start : start + len(examples)] = examples.images
         images.flush()
-        with (self.folder / EXAMPLES).open("a") as lines:
-            lines.writelines(f"{json.dumps(line)}\n" for line in as_lines(examples, self.names))
+        with (self.folder / EXAMPLES).open("r+b") as lines:
+            lines.seek(sum(len(line) for line in whole))
+            lines.truncate()
+            lines.writelines(f"{json.dumps(line)}\n".encode() for line in as_lines(examples, self.names))
             lines.flush()
             os.fsync(lines.fileno())
         self.write_result({"seconds": dict(zip(self.names, seconds, strict=True))})
@@ -132,9 +134,9 @@ class Record:
         except (OSError, ValueError) as error:
             raise InputError(f"{self.folder / IMAGES} cannot be read: give a whole record.") from error
 
-    def _truncate(self, size: int) -> None:
-        with (self.folder / EXAMPLES).open("r+b") as lines:
-            lines.truncate(size)
+    def _whole_lines(self) -> list[bytes]:
+        lines = (self.folder / EXAMPLES).read_bytes().splitlines(keepends=True)
+        return [line for line in lines if line.endswith(b"\n")]
 
     def _arrays(self, rows: list[dict[str, Any]]) -> Examples:
         numbers = {word: number for number, word in {**_WORDS, **dict(enumerate(self.names))}.items()}

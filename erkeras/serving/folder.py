@@ -77,7 +77,6 @@ def add_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     others = [found for found in card.get("evaluations", []) if found["record"] != evaluation["record"]]
     card["evaluations"] = [*others, evaluation]
     write_text(folder / "README.md", render_card(card))
-    card["files"] = {name: digest for name, digest in digests(folder).items() if name != CARD}
     write_text(folder / CARD, json.dumps(card, indent=1))
 
 

@@ -87,17 +87,17 @@ def rays_slowly(model, image, label, queries):
         return asked, None if found is None else np.abs(found - image).max()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_asks_what_a_plain_rendering_asks(shape):
+@pytest.mark.parametrize(("shape", "queries"), list(zip(SHAPES, [600, 3000, 600], strict=True)))
+def test_asks_what_a_plain_rendering_asks(shape, queries):
     model = two_layers(shape[1:])
     images, labels = points_of(model, shape)
     compiled = tf.function(model, autograph=False)
     for image, label in zip(images[:2], labels[:2], strict=True):
         asked = []
-        result = RayS(queries=600)(recording(model, asked), image[None], label[None], internal_batch=1)
+        result = RayS(queries=queries)(recording(model, asked), image[None], label[None], internal_batch=1)
         # The first two passes tell what the outputs are and the clean label; the last one judges.
         asked = asked[2:-1]
-        expected, distance = rays_slowly(compiled, image, label, 600)
+        expected, distance = rays_slowly(compiled, image, label, queries)
         np.testing.assert_allclose(np.concatenate(asked), expected[: len(asked)], atol=1e-6)
         assert result.queries[0] == 1 + len(asked)
         # Where it has ended early, the rest changed nothing.

@@ -196,6 +196,20 @@ def test_passes_that_are_left_out_change_nothing(shape):
     assert result.queries.max() < 241
 
 
+@pytest.mark.parametrize("queries", [1, 2, 4])
+def test_the_first_and_the_last_query_count(queries):
+    model = two_layers((4, 4, 1))
+    images = random_images((30, 4, 4, 1), seed=2)
+    images[::2] = 1.0  # what the first proposals set to +epsilon is there before the start
+    labels = model(tf.constant(images)).numpy().argmax(axis=1)
+    attack = Square(ThreatModel("l_inf", 0.01), queries=queries, initial_portion=0.05)
+    result = attack(model, images, labels, seed=3)
+    model = tf.function(model, autograph=False)
+    for row in range(30):
+        best, _, _ = square_slowly(attack, model, images[row], labels[row], 3, row)
+        np.testing.assert_array_equal(result.images[row], best)
+
+
 SIDES = {(28, 28): [25, 18, 13, 9, 6, 4, 3, 2, 2, 1], (32, 24): [24, 18, 12, 9, 6, 4, 3, 2, 2, 1]}
 
 
@@ -265,12 +279,16 @@ def test_l2_moves_mass_from_one_window_to_another():
         np.testing.assert_allclose(mass[0], mass[1], rtol=1e-3)
 
 
-def moved_slowly(attack, image, best, side, drawn):
+def moved_slowly(attack, image, best, query, drawn):
     """One l2 proposal, window by window and channel by channel (Algorithm 3)."""
     height, width, channels = image.shape
     epsilon, change = attack.threat.epsilon, (best - image).astype(np.float64)
+    side = attack.sides(height, width)[query - 1]
     (top, left, other_top, other_left), lying = (
-        [int(number * (limit - side + 1)) for number, limit in zip(drawn, [height, width] * 2, strict=False)],
+        [
+            int(number * max(limit - side + (query % 4 == 0), 1))
+            for number, limit in zip(drawn, [height, width] * 2, strict=False)
+        ],
         drawn[4] < 0.5,
     )
     profile = _profile(side).T if lying else _profile(side)
@@ -299,8 +317,7 @@ def test_l2_proposals_are_those_of_a_plain_rendering(shape):
     for query in (1, 12, 60, 300, 700, 5000):
         proposals = attack._move_mass(batch, {**state, "step": tf.fill([12], query)})
         drawn = uniform(fold_in(state["key"], query), [5 + shape[3]]).numpy()
-        side = attack.sides(*shape[1:3])[query - 1]
-        expected = [moved_slowly(attack, images[row], best[row], side, drawn[row]) for row in range(12)]
+        expected = [moved_slowly(attack, images[row], best[row], query, drawn[row]) for row in range(12)]
         # The profile's weight is larger by a thousandth.
         np.testing.assert_allclose(proposals, expected, atol=1e-3)
         assert np.abs(proposals - best).max() > 0.05

@@ -174,6 +174,9 @@ def test_what_is_not_a_whole_record_is_refused(record, split, tmp_path):
     path.write_text("nonsense\n" + "\n".join(lines))
     with pytest.raises(InputError, match="has a line that is no example"):
         record.read()
+    path.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        record.read()
     (record.folder / "settings.json").write_text('{"format": 99, "attacks": []}')
     with pytest.raises(InputError, match="has format 99"):
         Record.open(record.folder)
