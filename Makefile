@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/erkeras train --dataset digits --baseline --output saved_models/digits-er-classifier --resume
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
