@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from .options import COUNT, EPSILONS, PATH, RADIUS, SEED, FiniteFloat, writable
+from .options import COUNT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, writable
 
 ATTACKS = (
     "fgsm",
@@ -88,6 +89,7 @@ class _Settings:
 @click.option("--save-images", type=PATH, help="Write images, attacked images and labels to an .npz file.")
 @click.option("--gallery", type=PATH, help=f"Draw {_SHOWN} images, what broke them, and both labels (PNG).")
 @click.option("--curve", type=PATH, default="curve.png", show_default=True, help="The picture of --epsilons (PNG).")
+@MODULES
 def attack(
     model: Path | None,
     dataset: str | None,
@@ -105,17 +107,18 @@ def attack(
     save_images: Path | None,
     gallery: Path | None,
     curve: Path,
+    modules: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
     from erkeras.errors import InputError
 
     if verify is not None:
-        return _verify(verify, model)
+        return _verify(verify, model, modules)
     if model is None:
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = _Settings(**options)
-    target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings)
+    target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
     if card:
         if target.card is None or record or epsilons:
             raise InputError(
@@ -169,6 +172,7 @@ class _Target:
     threat: Any
     limit: int
     seed: int
+    modules: tuple[str, ...]
 
     def images(self) -> Any:
         from erkeras.data import load_dataset
@@ -178,6 +182,8 @@ class _Target:
     def load(self, with_detector: bool) -> Any:
         from erkeras.serving.folder import load_model
 
+        for module in self.modules:
+            importlib.import_module(module)
         model = load_model(self.kind, self.path)
         if not with_detector:
             return model
@@ -195,6 +201,7 @@ def _find_target(
     limit: int,
     seed: int,
     settings: _Settings,
+    modules: tuple[str, ...],
 ) -> _Target:
     from erkeras.data import check_dataset
     from erkeras.errors import InputError
@@ -223,7 +230,7 @@ def _find_target(
                 f"--with-detector was given with {f'the attack {unfit[0]}' if unfit else model}: give a folder that "
                 f"erkeras train wrote, and attacks among {', '.join(AIMED)}."
             )
-    return _Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed)
+    return _Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed, modules)
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -316,7 +323,7 @@ def _create_record(folder: Path, target: _Target, settings: _Settings, attacks: 
     )
 
 
-def _verify(folder: Path, model: Path | None) -> None:
+def _verify(folder: Path, model: Path | None, modules: tuple[str, ...]) -> None:
     from erkeras.errors import InputError
     from erkeras.evaluation.record import Record
     from erkeras.serving.folder import find_model, fingerprint
@@ -339,7 +346,9 @@ def _verify(folder: Path, model: Path | None) -> None:
 
     settings = _Settings(**{**asked["asked"], "attacks": tuple(asked["asked"]["attacks"])})
     threat = ThreatModel(**asked["threat"])
-    target = _Target(where, kind, path, card, asked["dataset"], asked["split"], threat, asked["limit"], asked["seed"])
+    target = _Target(
+        where, kind, path, card, asked["dataset"], asked["split"], threat, asked["limit"], asked["seed"], modules
+    )
     from erkeras.data import load_dataset
 
     attacks = _make(settings, threat)

@@ -12,6 +12,7 @@ from erkeras.errors import InputError
 
 from .attack import attack
 from .detect import detect
+from .table import table
 from .train import train
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -47,5 +48,5 @@ def erkeras() -> None:
     """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported."""
 
 
-for command in (train, attack, detect):
+for command in (train, attack, detect, table):
     erkeras.add_command(command)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from erkeras.recipes import REGULARIZERS
 
 
 class FiniteFloat(click.FloatRange):
@@ -35,11 +40,55 @@ class Epsilons(click.ParamType):
         return tuple(round(start + number * step, 10) for number in range(count))
 
 
+class Regularizer(click.ParamType):
+    """A regularizer of ours by its name, or MODULE:CLASS of a module in the working folder."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        module, colon, name = value.partition(":")
+        if value not in REGULARIZERS and not (colon and name.isidentifier() and _is_module(module)):
+            self.fail(
+                f"{value!r} is neither {', '.join(REGULARIZERS)} nor MODULE:CLASS of a module in this folder.",
+                param,
+                ctx,
+            )
+        return value
+
+
+class Module(click.ParamType):
+    """A module in the working folder, or an installed one."""
+
+    name = "module"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not _is_module(value):
+            self.fail(f"there is no module {value!r} in this folder or installed.", param, ctx)
+        return value
+
+
+def _is_module(name: str) -> bool:
+    # As python -m does: what is in the working folder comes first.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 PATH = click.Path(path_type=Path)
 EPSILON = FiniteFloat(0, 1)
 EPSILONS = Epsilons()
 RADIUS = FiniteFloat(0)
 COUNT = click.IntRange(1)
+MODULES = click.option(
+    "--import",
+    "modules",
+    type=Module(),
+    multiple=True,
+    help="Module that registers Keras classes of your own, which a model is made of.",
+)
 SEED = click.IntRange(0, 2**31 - 1)
 
 

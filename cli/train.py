@@ -10,13 +10,22 @@ from typing import Any
 
 import click
 
-from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat
+from erkeras.recipes import DEFENSES
+
+from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 
 
 @click.command()
 @click.option("--dataset", default="digits", show_default=True, help="digits, mnist, cifar10, folder:PATH or npz:PATH.")
 @click.option("--recipe", "recipe_name", default="default", show_default=True, help="default or paper.")
-@click.option("--output", type=PATH, help="Folder to make.  [default: saved_models/DATASET-er-classifier]")
+@click.option(
+    "--defense",
+    type=click.Choice(list(DEFENSES)),
+    default="er-classifier",
+    show_default=True,
+    help="Row of the paper's tables.",
+)
+@click.option("--output", type=PATH, help="Folder to make.  [default: saved_models/DATASET-DEFENSE]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training; show the figures of a finished one.")
 @click.option("--epsilon", type=EPSILON, help="l_inf radius the model is judged at, in [0, 1] pixels.")
 @click.option("--training-ratio", type=FiniteFloat(0), help="Train at this multiple of epsilon; 0: on clean images.")
@@ -24,6 +33,12 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat
 @click.option("--batch-size", type=COUNT)
 @click.option("--learning-rate", type=FiniteFloat(0, min_open=True), help="Of encoder and classifier.")
 @click.option("--coefficient", type=FiniteFloat(0), help="Lambda, the weight of the regularization; 0 for none.")
+@click.option(
+    "--regularizer",
+    type=Regularizer(),
+    help="wasserstein, mmd, gaussian-kl, or MODULE:CLASS of a module in this folder.",
+)
+@click.option("--beta", type=FiniteFloat(0), help="What robustness weighs in TRADES.")
 @click.option(
     "--coupling", type=click.Choice(["separate", "joint"]), help="Line 9 of Algorithm 1: apart, or with line 8."
 )
@@ -49,6 +64,7 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat
 def train(
     dataset: str,
     recipe_name: str,
+    defense: str,
     output: Path | None,
     resume: bool,
     seed: int,
@@ -59,7 +75,7 @@ def train(
     deterministic: bool,
     **overrides: Any,
 ) -> None:
-    """Train an ER-Classifier, attack it, fit its detector and export it.
+    """Train a classifier, attack it, fit its detector and export it.
 
     The folder that it makes holds a SavedModel for TF Serving (1/), the Keras model, the detector and a model card.
     """
@@ -68,10 +84,10 @@ def train(
     from erkeras.training import Job, check_output
     from erkeras.training import train as run
 
-    recipe = find_recipe(recipe_name, dataset, check_dataset(dataset))
+    recipe = find_recipe(recipe_name, dataset, check_dataset(dataset), defense)
     recipe = dataclasses.replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if output is None:
-        output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-er-classifier"
+        output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-{defense}"
     job = Job(
         dataset=dataset,
         recipe=recipe,

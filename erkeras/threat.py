@@ -118,6 +118,14 @@ class ThreatModel:
             start = origins + radius * portions ** (1 / dimensions) * directions / _length(directions)
         return self.project(start, origins, scale)
 
+    def normal_start(self, origins: Any, seeds: Any, deviation: float, scale: Any = 1.0) -> tf.Tensor:
+        """Images with normal noise of a standard deviation, projected; seeds and scale as for `random_start`."""
+        import tensorflow as tf
+
+        origins = tf.convert_to_tensor(origins)
+        noise = _draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
+        return self.project(origins + deviation * noise, origins, scale)
+
     def distance(self, images: Any, origins: Any) -> tf.Tensor:
         """Norm of each perturbation, `[n]`."""
         import tensorflow as tf

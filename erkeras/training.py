@@ -7,6 +7,7 @@ call it, and a user's own script may.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import platform
 import shutil
@@ -114,26 +115,15 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
     """A compiled ERClassifier with fresh weights, all as the recipe says."""
     import keras
 
-    from erkeras.attacks import PGD
-    from erkeras.models import ERClassifier, WassersteinCritic
-    from erkeras.models.networks import build_critic, build_networks
-    from erkeras.threat import ThreatModel
+    from erkeras.models import TRADES, ERClassifier
 
     keras.utils.set_random_seed(seed)
     total_steps = recipe.epochs * steps_per_epoch
-    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
-    regularizer = adversary = None
-    if recipe.coefficient:
-        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
-        regularizer = WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
-    if recipe.epsilon * recipe.training_ratio:
-        threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
-        adversary = PGD(threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon)
     model = ERClassifier(
-        encoder,
-        classifier,
-        regularizer=regularizer,
-        adversary=adversary,
+        *_build_networks(recipe, image_shape, classes),
+        regularizer=_build_regularizer(recipe),
+        adversary=_build_adversary(recipe),
+        objective=TRADES(recipe.beta) if recipe.objective == "trades" else None,
         clean_fraction=recipe.clean_fraction,
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
@@ -151,6 +141,58 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
         regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
     )
     return model
+
+
+def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
+    from erkeras.models.networks import build_networks, with_gaussian_code, without_bottleneck
+
+    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    if not recipe.bottleneck:
+        return without_bottleneck(encoder, classes)
+    if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
+        encoder = with_gaussian_code(encoder, recipe.coefficient)
+    return encoder, classifier
+
+
+def _build_regularizer(recipe: Recipe) -> Any:
+    from erkeras.models import MaximumMeanDiscrepancy, WassersteinCritic
+    from erkeras.models.networks import build_critic
+
+    if not recipe.coefficient or recipe.regularizer == "gaussian-kl":
+        return None
+    if recipe.regularizer == "wasserstein":
+        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
+        return WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
+    if recipe.regularizer == "mmd":
+        return MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
+    return import_regularizer(recipe.regularizer)(coefficient=recipe.coefficient, coupling=recipe.coupling)
+
+
+def _build_adversary(recipe: Recipe) -> Any:
+    from erkeras.attacks import PGD, DivergencePGD
+    from erkeras.threat import ThreatModel
+
+    if not recipe.epsilon * recipe.training_ratio:
+        return None
+    threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
+    attack = DivergencePGD if recipe.objective == "trades" else PGD
+    return attack(threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon)
+
+
+def import_regularizer(path: str) -> Any:
+    """A user's own class of regularizers, MODULE:CLASS.
+
+    Raises:
+        InputError: where there is none of that name.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"the regularizer {path!r} cannot be imported ({error}): give wasserstein, mmd, gaussian-kl, or "
+            "MODULE:CLASS of a module in this folder."
+        ) from error
 
 
 def fit_model(
@@ -219,14 +261,21 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     write_text(folder / "job.json", json.dumps(job.settings(), indent=1))
     started = time.perf_counter()
     checkpoint = Checkpoint(folder / "checkpoint")
-    model = fit_model(job, dataset, checkpoint, progress)
+    try:
+        model = fit_model(job, dataset, checkpoint, progress)
+    except InputError:
+        if not checkpoint.history:  # nothing to go on with
+            shutil.rmtree(folder)
+        raise
     seconds = time.perf_counter() - started
 
     test = dataset.test.sample(job.limit, job.seed)
     robustness = _judge(model, test, job, progress, "attacking")
     evaluation = {**_evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
     if job.baseline:
-        plain = dataclasses.replace(job.recipe, training_ratio=0.0, coefficient=0.0)
+        plain = dataclasses.replace(
+            job.recipe, training_ratio=0.0, coefficient=0.0, objective="cross-entropy", defense="e-cla"
+        )
         undefended = fit_model(
             dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training undefended"
         )

@@ -1,19 +1,28 @@
 """What docs/ shows runs."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from erkeras.recipes import DEFENSES
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def program_of(document):
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
+    return program
+
+
 def test_the_next_attack_runs_as_printed():
-    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "attacks.md").read_text(), re.DOTALL)
     names = {"__name__": "printed"}
-    exec(compile(program, "attacks.md", "exec"), names)
+    exec(compile(program_of("attacks.md"), "attacks.md", "exec"), names)
     images = np.random.default_rng(0).uniform(size=(20, 2, 2, 1)).astype(np.float32)
     matrix = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
 
@@ -22,6 +31,34 @@ def test_the_next_attack_runs_as_printed():
 
     result = names["RandomNoise"]()(model, images, model(images).numpy().argmax(axis=1))
     assert 0 < result.success.sum() < 20
+
+
+def test_a_regularizer_of_ones_own_runs_through_the_command_line(tmp_path):
+    """Each command in a process of its own, as its user's; the attack's has to import the module again."""
+    (tmp_path / "moments.py").write_text(program_of("defenses.md"))
+
+    def run(*arguments):
+        program = [sys.executable, "-c", "from erkeras.cli import main; main()", *arguments]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    train = ["train", "--regularizer", "moments:SlicedMoments", "--epochs", "1", "--limit", "20", "--restarts", "1"]
+    result = run(*train, "--output", "model")
+    assert result.returncode == 0, result.stderr
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["training"]["last_epoch"]["sliced_moments"] > 0
+    result = run("attack", "model", "--limit", "20")
+    assert result.returncode == 2
+    assert "SlicedMoments" in result.stderr
+    result = run("attack", "model", "--limit", "20", "--import", "moments")
+    assert result.returncode == 0, result.stderr
+    result = run(*train, "--output", "other", "--regularizer", "moments:Absent")
+    assert (result.returncode, (tmp_path / "other").exists()) == (2, False)
+    assert "moments:Absent" in result.stderr
+
+
+def test_every_defense_of_the_command_line_is_in_the_table():
+    text = (DOCS / "defenses.md").read_text()
+    assert all(f"| `{name}` |" in text for name in DEFENSES)
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))

@@ -5,6 +5,7 @@ from erkeras.attacks.attack import Attack
 from erkeras.attacks.autoattack import AutoAttack
 from erkeras.attacks.carlini_wagner import CarliniWagner
 from erkeras.attacks.contract import Attacked
+from erkeras.attacks.divergence_pgd import DivergencePGD
 from erkeras.attacks.evasion import DetectorAPGD, DetectorPGD, aim_at_detector
 from erkeras.attacks.fab import FAB
 from erkeras.attacks.fgsm import FGSM
@@ -24,6 +25,7 @@ __all__ = [
     "CarliniWagner",
     "DetectorAPGD",
     "DetectorPGD",
+    "DivergencePGD",
     "RayS",
     "Square",
     "Victim",

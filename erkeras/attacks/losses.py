@@ -40,6 +40,12 @@ def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor, targets: tf
     return margin(labels, logits, targets) / tf.maximum(highest[:, 0] - lowest, 1e-12)
 
 
+def kullback_leibler(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """KL(softmax(clean) || softmax(attacked)), how much a prediction has changed."""
+    clean, attacked = tf.nn.log_softmax(clean_logits), tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.exp(clean) * (clean - attacked), axis=1)
+
+
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
 #: The fewest classes that a loss is defined for, without and with targets.
 _FEWEST_CLASSES = {"cross_entropy": (2, 2), "margin": (2, 2), "dlr": (3, 4)}

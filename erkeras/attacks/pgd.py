@@ -68,8 +68,7 @@ class PGD(Attack):
         check_classes("PGD", self.loss, self.targets, classes)
 
     def initial(self, batch: Batch) -> State:
-        start = self.threat.random_start(batch.images, batch.seeds) if self.random_start else batch.images
-        return {"point": start}
+        return {"point": self._start(batch.images, batch.seeds)}
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         targets = target_classes(batch, self.targets)
@@ -86,11 +85,13 @@ class PGD(Attack):
         if self.targets:
             raise InputError(f"PGD's targets are {self.targets}: training takes an adversary without targets.")
 
+        objective = self._objective_in_training(logits, images, labels)
+
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
-            _, _, gradient = _ascent(logits, adversarial, lambda outputs: LOSSES[self.loss](labels, outputs))
+            _, _, gradient = _ascent(logits, adversarial, objective)
             return (self._move(adversarial, gradient, images, scale),)
 
-        start = self.threat.random_start(images, seeds, scale) if self.random_start else images
+        start = self._start(images, seeds, scale)
         # One step at a time: iterations in parallel would only cost memory.
         (adversarial,) = tf.while_loop(
             lambda _: True, step, (start,), maximum_iterations=self.steps, parallel_iterations=1
@@ -100,6 +101,15 @@ class PGD(Attack):
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         """What evaluation ascends, `[n]`."""
         return LOSSES[self.loss](batch.labels, outputs, targets)
+
+    def _start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
+        return self.threat.random_start(images, seeds, scale) if self.random_start else images
+
+    def _objective_in_training(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor
+    ) -> Callable[[tf.Tensor], tf.Tensor]:
+        """What training ascends: logits `[n, classes]` -> `[n]`."""
+        return lambda outputs: LOSSES[self.loss](labels, outputs)
 
     def _move(self, point: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor, scale: Any) -> tf.Tensor:
         step_size = 2.5 * self.threat.epsilon / self.steps if self.step_size is None else self.step_size

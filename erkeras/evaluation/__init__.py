@@ -9,6 +9,8 @@ _HOMES = {
     "Robustness": "erkeras.evaluation.robustness",
     "evaluate_robustness": "erkeras.evaluation.robustness",
     "accuracy_curve": "erkeras.evaluation.curves",
+    "compare": "erkeras.evaluation.comparison",
+    "read_rows": "erkeras.evaluation.comparison",
     "Verification": "erkeras.evaluation.verify",
     "verify_record": "erkeras.evaluation.verify",
     "draw_curves": "erkeras.evaluation.pictures",

@@ -5,9 +5,9 @@ import keras
 from erkeras.errors import InputError
 from erkeras.models.callbacks import Checkpoint
 from erkeras.models.er_classifier import ERClassifier
-from erkeras.models.objectives import CrossEntropy
+from erkeras.models.objectives import TRADES, CrossEntropy
 from erkeras.models.priors import StandardNormal
-from erkeras.models.regularizers import Regularizer, WassersteinCritic
+from erkeras.models.regularizers import MaximumMeanDiscrepancy, Regularizer, WassersteinCritic
 
 if keras.backend.backend() != "tensorflow":
     raise InputError(
@@ -15,4 +15,13 @@ if keras.backend.backend() != "tensorflow":
         "set KERAS_BACKEND=tensorflow."
     )
 
-__all__ = ["Checkpoint", "CrossEntropy", "ERClassifier", "Regularizer", "StandardNormal", "WassersteinCritic"]
+__all__ = [
+    "TRADES",
+    "Checkpoint",
+    "CrossEntropy",
+    "ERClassifier",
+    "MaximumMeanDiscrepancy",
+    "Regularizer",
+    "StandardNormal",
+    "WassersteinCritic",
+]

@@ -43,7 +43,8 @@ class ERClassifier(keras.Model):
         classifier: C, codes -> logits `[n, classes]`. Built.
         regularizer: what pushes the codes towards the prior; None for nothing.
         adversary: an attack whose `perturb` makes the training batch (line 4); None to train on clean images.
-        objective: loss of labels and logits; cross-entropy by default.
+        objective: losses of labels and logits, and of the clean logits if it asks for them (see `objectives.py`);
+            cross-entropy by default.
         prior: P_Z; the standard normal by default.
         clean_fraction: portion of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
         epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
@@ -63,7 +64,7 @@ class ERClassifier(keras.Model):
         *,
         regularizer: Regularizer | None = None,
         adversary: Attack | None = None,
-        objective: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        objective: Callable[..., tf.Tensor] | None = None,
         prior: Any = None,
         clean_fraction: float = 0.0,
         epsilon_warm_up: int = 0,
@@ -151,6 +152,7 @@ class ERClassifier(keras.Model):
         with tf.GradientTape() as tape:
             # 6: codes Q(x_i)
             codes = self.encoder(adversarial, training=True)
+            penalties = list(self.encoder.losses)  # of layers: weight decay, the KL of a stochastic code
 
             # 7: the critic ascends lambda / n sum D(z_i) - D(Q(x_i))
             if self.regularizer is not None:
@@ -159,11 +161,13 @@ class ERClassifier(keras.Model):
 
             # 8: encoder and classifier descend 1 / n sum loss(C(Q(x_i)), y_i)
             logits = self.classifier(codes, training=True)
-            losses = self.objective(labels, logits)
+            penalties += self.classifier.losses
+            clean = [self(images, training=True)] if getattr(self.objective, "uses_clean_logits", False) else []
+            losses = self.objective(labels, logits, *clean)
             loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
-            descent = loss
+            descent = tf.add_n([loss, *penalties])
             if self.regularizer is not None and self.regularizer.joins_line_8:
-                descent += self.regularizer.loss(codes)
+                descent += self.regularizer.loss(codes, prior_samples)
             descent /= replicas
         variables = self._network_variables
         self.optimizer.apply(tape.gradient(descent, variables), variables)
@@ -172,7 +176,7 @@ class ERClassifier(keras.Model):
         if self.regularizer is not None and self.regularizer.has_line_9:
             with tf.GradientTape() as tape:
                 codes = self._codes_keeping_statistics(adversarial)
-                descent = self.regularizer.loss(codes) / replicas
+                descent = self.regularizer.loss(codes, prior_samples) / replicas
             variables = self.encoder.trainable_variables
             self.regularizer_optimizer.apply(tape.gradient(descent, variables), variables)
 

@@ -1,4 +1,8 @@
-"""What encoder and classifier descend in line 8 of Algorithm 1."""
+"""What encoder and classifier descend in line 8 of Algorithm 1.
+
+An objective is a function of int labels `[n]` and logits `[n, classes]` of the adversarial batch to losses `[n]`. One
+that also asks for the logits of the clean batch, in training mode, sets `uses_clean_logits` and takes them third.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from erkeras.attacks.losses import kullback_leibler
+from erkeras.errors import InputError
 
 
 @keras.saving.register_keras_serializable("erkeras")
@@ -21,4 +28,39 @@ class CrossEntropy:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CrossEntropy:
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class TRADES:
+    """Zhang et al. (2019), equation 5: cross-entropy of the clean logits, and beta KL(p(x) || p(x_adv)).
+
+    Its adversary is `DivergencePGD`.
+
+    Args:
+        beta: what robustness weighs against accuracy (1 / lambda of the paper), 0 or more.
+
+    Raises:
+        InputError: for a negative beta.
+    """
+
+    uses_clean_logits = True
+
+    def __init__(self, beta: float = 6.0) -> None:
+        if not beta >= 0:
+            raise InputError(f"TRADES' beta is {beta}: give 0 or more.")
+        self.beta = beta
+
+    def __call__(self, labels: tf.Tensor, logits: tf.Tensor, clean_logits: tf.Tensor | None = None) -> tf.Tensor:
+        """Losses `[n]`; without clean logits, `logits` are those of clean images, and nothing else is lost."""
+        if clean_logits is None:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        natural = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, clean_logits)
+        return natural + self.beta * kullback_leibler(clean_logits, logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TRADES:
         return cls(**config)

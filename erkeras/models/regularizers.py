@@ -6,6 +6,7 @@ A regularizer is a Keras layer, so that its variables are saved with the model. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -55,15 +56,15 @@ class Regularizer(keras.layers.Layer):
         self.built = True
 
     def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-        """Trains the regularizer's own variables on codes and prior samples, both `[n, code_size]`.
+        """Trains the regularizer's own variables, where it has any, on codes and prior samples `[n, code_size]`.
 
         Returns:
             Scalar estimate of the divergence, before the update.
         """
         raise NotImplementedError
 
-    def loss(self, codes: tf.Tensor) -> tf.Tensor:
-        """Scalar that the encoder descends, lambda included."""
+    def loss(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
+        """Scalar that the encoder descends, lambda included; of codes and prior samples, both `[n, code_size]`."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -119,7 +120,7 @@ class WassersteinCritic(Regularizer):
         self._clip_weights()
         return distance
 
-    def loss(self, codes: tf.Tensor) -> tf.Tensor:
+    def loss(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
         return -self.coefficient * tf.reduce_mean(self.critic(codes, training=True))
 
     def _clip_weights(self) -> None:
@@ -136,6 +137,61 @@ class WassersteinCritic(Regularizer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WassersteinCritic:
         return cls(**{**config, "critic": keras.saving.deserialize_keras_object(config["critic"])})
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class MaximumMeanDiscrepancy(Regularizer):
+    """MMD^2 between codes and prior samples (Gretton et al. 2012, equation 5; the divergence of WAE-MMD).
+
+        mean_ij k(q_i, q_j) + mean_ij k(z_i, z_j) - 2 mean_ij k(q_i, z_j)
+
+    with the sum of inverse multiquadric kernels k(a, b) = C / (C + ||a - b||^2) for C = 2 code_size s and every scale
+    s. The pairs of a point with itself count, so that it is 0 for equal samples and never negative. It has no
+    variables: nothing plays the critic.
+
+    Args:
+        coefficient: lambda, 0 or more.
+        coupling: as for any regularizer.
+        scales: s, each above 0.
+
+    Raises:
+        InputError: for a negative coefficient, an unknown coupling, scales that are not positive.
+    """
+
+    estimate_name = "mmd"
+
+    def __init__(
+        self,
+        coefficient: float = 0.1,
+        coupling: str = "joint",
+        scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(coefficient, coupling, **kwargs)
+        if not scales or not all(scale > 0 for scale in scales):
+            raise InputError(f"the scales of the kernels are {tuple(scales)}: give numbers above 0.")
+        self.scales = tuple(scales)
+
+    def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+        return self._estimate(codes, prior_samples)
+
+    def loss(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
+        return self.coefficient * self._estimate(codes, prior_samples)
+
+    def _estimate(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
+        return (
+            self._mean_kernel(codes, codes)
+            + self._mean_kernel(prior_samples, prior_samples)
+            - 2 * self._mean_kernel(codes, prior_samples)
+        )
+
+    def _mean_kernel(self, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+        squares = tf.reduce_sum(tf.math.squared_difference(first[:, tf.newaxis], second), axis=2)
+        spreads = [2.0 * first.shape[1] * scale for scale in self.scales]
+        return tf.add_n([tf.reduce_mean(spread / (spread + squares)) for spread in spreads])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scales": list(self.scales)}
 
 
 def _replicas() -> int:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how an ER-Classifier is trained, but the data and the seed.
+    """Everything that decides how a classifier is trained, but the data and the seed.
 
     Attributes:
+        defense: name of the row in `DEFENSES` that it follows.
         network: name in `erkeras.models.networks.NETWORKS`.
         code_size: k.
+        bottleneck: whether there is a code at all, or the last hidden layer goes straight into the logits.
         epochs, batch_size: of training.
         epsilon: l_inf radius against which the model is judged, in [0, 1] pixels.
         training_ratio: the adversary of training acts with training_ratio x epsilon.
@@ -22,9 +24,13 @@ class Recipe:
         learning_rate: of encoder and classifier (Algorithm 1, line 8).
         one_cycle: the learning rate rises linearly over the first 30% of all steps, then falls as a cosine; else
             it is constant.
+        objective: "cross-entropy", or "trades", whose adversary ascends the KL divergence too.
+        beta: what robustness weighs in TRADES.
+        regularizer: "wasserstein", "mmd", "gaussian-kl" (which makes the code stochastic), or MODULE:CLASS, a
+            user's own `Regularizer` of (coefficient, coupling).
         coefficient: lambda; 0 for no regularizer at all.
         coupling: "separate" or "joint"; see `Regularizer`.
-        critic_units, critic_output, clip: the critic.
+        critic_units, critic_output, clip: the critic of "wasserstein".
         critic_learning_rate: line 7.
         regularizer_learning_rate: line 9, under "separate".
         bfloat16: the adversary's passes in bfloat16.
@@ -35,6 +41,8 @@ class Recipe:
     epochs: int
     batch_size: int
     epsilon: float
+    defense: str = "er-classifier"
+    bottleneck: bool = True
     training_ratio: float = 1.0
     steps: int = 7
     step_ratio: float = 2.5 / 7
@@ -42,6 +50,9 @@ class Recipe:
     clean_fraction: float = 0.0
     learning_rate: float = 2e-3
     one_cycle: bool = True
+    objective: str = "cross-entropy"
+    beta: float = 6.0
+    regularizer: str = "wasserstein"
     coefficient: float = 0.1
     coupling: str = "joint"
     critic_units: tuple[int, ...] = (512, 512, 512, 512)

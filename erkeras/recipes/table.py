@@ -1,8 +1,10 @@
-"""The recipes, one row for each data set."""
+"""The recipes, one row for each data set, and the defences, one row for each of the paper's."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from erkeras.errors import InputError
 from erkeras.recipes.recipe import Recipe
@@ -48,21 +50,54 @@ _PAPER = {
     ),
 }
 
+#: The paper's rows (sections 4 to 4.4): what each changes in the recipe of an ER-Classifier.
+DEFENSES: dict[str, dict[str, Any]] = {
+    "er-classifier": {},
+    "er-classifier-minus": {"training_ratio": 0.0},
+    "er-trades": {"objective": "trades"},
+    "madry": {"coefficient": 0.0},
+    "trades": {"coefficient": 0.0, "objective": "trades"},
+    "e-cla": {"coefficient": 0.0, "training_ratio": 0.0},
+    "vae-cla": {"regularizer": "gaussian-kl", "coefficient": 1e-3, "training_ratio": 0.0},
+    "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
+}
+
+#: Ours, by name; a recipe may name a user's own as MODULE:CLASS.
+REGULARIZERS = ("wasserstein", "mmd", "gaussian-kl")
+#: What the paper calls them.
+TITLES = {
+    "er-classifier": "ER-Classifier",
+    "er-classifier-minus": "ER-Classifier minus",
+    "er-trades": "ER-TRADES",
+    "madry": "adversarial training (Madry)",
+    "trades": "TRADES",
+    "e-cla": "E-CLA, without defence",
+    "vae-cla": "VAE-CLA",
+    "none": "No Defense",
+}
+
 _TABLE = {"default": _DEFAULT, "paper": _PAPER}
 RECIPE_NAMES = tuple(_TABLE)
 
 
-def find_recipe(name: str, dataset: str, image_shape: Sequence[int]) -> Recipe:
+def find_recipe(name: str, dataset: str, image_shape: Sequence[int], defense: str = "er-classifier") -> Recipe:
     """The recipe of a name for a data set. A user's own set takes the default one of the set most like it.
 
     Args:
         name: in `RECIPE_NAMES`.
         dataset: as `load_dataset` takes it.
         image_shape: (height, width, channels).
+        defense: in `DEFENSES`.
 
     Raises:
         InputError: where there is none.
     """
+    if defense not in DEFENSES:
+        raise InputError(f"there is no defence {defense!r}: give one of {', '.join(DEFENSES)}.")
+    return dataclasses.replace(_row(name, dataset, image_shape), defense=defense, **DEFENSES[defense])
+
+
+def _row(name: str, dataset: str, image_shape: Sequence[int]) -> Recipe:
     if name not in _TABLE:
         raise InputError(f"there is no recipe {name!r}: give one of {', '.join(RECIPE_NAMES)}.")
     rows = _TABLE[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from erkeras.recipes import TITLES
+
 
 def render_card(card: dict[str, Any]) -> str:
     """Markdown of a card: what the model is, how it was trained, what was measured, with which command."""
@@ -14,7 +16,8 @@ def render_card(card: dict[str, Any]) -> str:
     accuracies = _markdown(["", *rows[0][1]], [[name, *cells.values()] for name, cells in rows])
     return f"""# {card["name"]}
 
-An ER-Classifier ("Towards Robustness of Deep Neural Networks via Regularization") with its ER-Detector, made by
+{defense_title(recipe)} (as in "Towards Robustness of Deep Neural Networks via Regularization") with an ER-Detector,
+made by
 
     {job["command"]}
 
@@ -22,9 +25,8 @@ An ER-Classifier ("Towards Robustness of Deep Neural Networks via Regularization
 {height} x {width} x {channels}; classes {", ".join(data["class_names"])}.
 
 **Training.** Network `{recipe["network"]}`, code size {recipe["code_size"]}, {recipe["epochs"]} epochs, batch
-{recipe["batch_size"]}, PGD-{recipe["steps"]} at epsilon {recipe["epsilon"] * recipe["training_ratio"]:.4g} (it is
-judged at {recipe["epsilon"]:g}), lambda {recipe["coefficient"]:g} ({recipe["coupling"]}), seed {job["seed"]}.
-All settings are in `card.json`.
+{recipe["batch_size"]}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {job["seed"]}; judged at epsilon
+{recipe["epsilon"]:g}. All settings are in `card.json`.
 
 ## Measured
 
@@ -50,6 +52,20 @@ The classifier's figures again:
 {_evaluations(card)}
 ![Test images, clean and attacked, with labels and verdicts](attacked.png)
 """
+
+
+def _adversary(recipe: dict[str, Any]) -> str:
+    epsilon = recipe["epsilon"] * recipe["training_ratio"]
+    if not epsilon:
+        return "clean images"
+    trades = f", TRADES with beta {recipe['beta']:g}" if recipe["objective"] == "trades" else ""
+    return f"PGD-{recipe['steps']} at epsilon {epsilon:.4g}{trades}"
+
+
+def _regularizer(recipe: dict[str, Any]) -> str:
+    if not recipe["coefficient"]:
+        return "no regularizer"
+    return f"regularizer {recipe['regularizer']} with lambda {recipe['coefficient']:g} ({recipe['coupling']})"
 
 
 def _evaluations(card: dict[str, Any]) -> str:
@@ -84,10 +100,7 @@ Verified, from the attacked images, by
 def results_rows(card: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
     """Rows (model, {column: percentage}) of the table of accuracies, the baseline's last."""
     evaluation, recipe = card["evaluation"], card["job"]["recipe"]
-    name = "ER-Classifier" if recipe["coefficient"] else "adversarial training"
-    if not recipe["training_ratio"]:
-        name = "without defence"
-    rows = [(name, evaluation)]
+    rows = [(defense_title(recipe), evaluation)]
     if "baseline" in evaluation:
         rows.append(("the same network without defence", evaluation["baseline"]))
     names = {"fgsm": "FGSM", "pgd": f"PGD-{evaluation['pgd']['steps']}"}
@@ -102,6 +115,16 @@ def results_rows(card: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
         )
         for name, figures in rows
     ]
+
+
+def defense_title(recipe: dict[str, Any]) -> str:
+    """What the paper calls a recipe's defence; an ER-Classifier without its parts is what is left of it."""
+    defense = recipe["defense"]
+    if defense == "er-classifier" and not recipe["coefficient"]:
+        defense = "madry" if recipe["training_ratio"] else "e-cla"
+    elif defense == "er-classifier" and not recipe["training_ratio"]:
+        defense = "er-classifier-minus"
+    return TITLES[defense]
 
 
 def percent(portion: float | None) -> str:

@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import wasserstein_distance
 
 from erkeras.errors import InputError
-from erkeras.models import CrossEntropy, StandardNormal, WassersteinCritic
+from erkeras.models import CrossEntropy, MaximumMeanDiscrepancy, StandardNormal, WassersteinCritic
 from erkeras.models.networks import build_critic
 
 
@@ -78,7 +79,9 @@ def test_loss_is_minus_lambda_mean_score():
     regularizer = WassersteinCritic(0.5, small_critic())
     regularizer.build_for(3)
     codes = normal()
-    assert float(regularizer.loss(codes)) == pytest.approx(-0.5 * np.mean(regularizer.critic(codes)), abs=1e-7)
+    assert float(regularizer.loss(codes, normal(seed=1))) == pytest.approx(
+        -0.5 * np.mean(regularizer.critic(codes)), abs=1e-7
+    )
 
 
 def test_descending_the_loss_moves_codes_to_the_prior():
@@ -88,7 +91,7 @@ def test_descending_the_loss_moves_codes_to_the_prior():
     for step in range(60):
         regularizer.update(codes, normal(seed=step), optimizer)
         with tf.GradientTape() as tape:
-            loss = regularizer.loss(codes)
+            loss = regularizer.loss(codes, normal(seed=step))
         codes.assign_sub(300.0 * tape.gradient(loss, codes))
     assert np.abs(codes.numpy().mean(axis=0)).max() < 1.5
 
@@ -129,3 +132,62 @@ def test_cross_entropy_is_one_number_an_example():
     labels = np.arange(6) % 4
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]
     np.testing.assert_allclose(CrossEntropy()(labels, tf.constant(logits)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shift", [0.5, 2.0])
+def test_the_critic_estimates_the_1_wasserstein_distance(shift):
+    """In one dimension it is known exactly; a critic of slope K at most estimates K times it (Kantorovich duality)."""
+    samples = np.random.default_rng(0).normal(0, 1, (256, 1)).astype(np.float32)
+    codes = np.random.default_rng(1).normal(shift, 0.5, (256, 1)).astype(np.float32)
+    regularizer = WassersteinCritic(1.0, build_critic(1, units=(16, 16)), clip=0.2)
+    regularizer.build_for(1)
+    update = tf.function(regularizer.update, autograph=False)
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(regularizer.trainable_variables)
+    for _ in range(300):
+        estimate = float(update(tf.constant(codes), tf.constant(samples), optimizer))
+    places = np.linspace(-4, 4, 2001, dtype=np.float32)[:, np.newaxis]
+    scores = np.ravel(regularizer.critic(places))
+    slope = np.max(np.abs(np.diff(scores))) / (8 / 2000)
+    exact = wasserstein_distance(codes[:, 0], samples[:, 0])
+    assert 0.9 * exact < estimate / slope < 1.01 * exact
+
+
+def mmd_slowly(codes, samples, scales):
+    def mean_kernel(first, second):
+        total = 0.0
+        for a in first:
+            for b in second:
+                for scale in scales:
+                    spread = 2 * len(a) * scale
+                    total += spread / (spread + np.sum((a - b) ** 2))
+        return total / (len(first) * len(second))
+
+    return mean_kernel(codes, codes) + mean_kernel(samples, samples) - 2 * mean_kernel(codes, samples)
+
+
+def test_mmd_is_what_its_definition_says():
+    codes, samples = normal(0.7)[:9], normal(seed=1)[:11]
+    regularizer = MaximumMeanDiscrepancy(0.5, scales=(0.3, 2.0))
+    expected = mmd_slowly(codes.numpy().astype(float), samples.numpy().astype(float), (0.3, 2.0))
+    assert float(regularizer.update(codes, samples, None)) == pytest.approx(expected, abs=1e-6)
+    assert float(regularizer.loss(codes, samples)) == pytest.approx(0.5 * expected, abs=1e-6)
+    assert regularizer.trainable_variables == []
+
+
+def test_mmd_is_zero_for_equal_samples_and_grows_with_the_shift():
+    regularizer = MaximumMeanDiscrepancy(1.0)
+    samples = normal()
+    estimates = [float(regularizer.loss(samples + shift, samples)) for shift in (0.0, 0.2, 0.5, 1.0, 2.0)]
+    assert estimates[0] == pytest.approx(0, abs=1e-6)
+    assert np.all(np.diff(estimates) > 0)
+
+
+def test_mmd_comes_back_from_its_config():
+    regularizer = MaximumMeanDiscrepancy(0.3, "separate", scales=[1.0, 4.0], name="mine")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(regularizer))
+    assert again.get_config() == regularizer.get_config()
+    assert (again.coupling, again.scales) == ("separate", (1.0, 4.0))
+    for scales in ((), (1.0, 0.0), (float("nan"),)):
+        with pytest.raises(InputError, match="scales of the kernels"):
+            MaximumMeanDiscrepancy(scales=scales)

@@ -19,6 +19,7 @@ from erkeras.models.networks.mnist import (
     build_mnist_large_classifier,
     build_mnist_large_encoder,
 )
+from erkeras.models.networks.variants import with_gaussian_code, without_bottleneck
 
 Builder = Callable[..., keras.Model]
 
@@ -62,4 +63,6 @@ __all__ = [
     "build_mnist_large_classifier",
     "build_mnist_large_encoder",
     "build_networks",
+    "with_gaussian_code",
+    "without_bottleneck",
 ]

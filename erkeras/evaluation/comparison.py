@@ -1,0 +1,155 @@
+"""Saved models beside each other: one row a defence, its mean and spread over seeds, and a paired test of two rows.
+
+Reads cards and records alone, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erkeras.errors import InputError
+from erkeras.evaluation.examples import STANDING
+from erkeras.evaluation.record import Record
+from erkeras.serving.card import defense_title
+from erkeras.serving.folder import read_card
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One saved model and one of its evaluations.
+
+    Attributes:
+        folder: of the model.
+        defense: what the paper calls its row.
+        seed: of training.
+        recipe: all settings of training.
+        minutes: of the last run of training.
+        evaluation: of the card, as `erkeras attack --card` wrote it.
+    """
+
+    folder: Path
+    defense: str
+    seed: int
+    recipe: dict[str, Any]
+    minutes: float
+    evaluation: dict[str, Any]
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        summary = self.evaluation["summary"]
+        return {"clean": summary["clean_accuracy"], **summary["attacks"]}
+
+    @property
+    def standing(self) -> dict[int, bool]:
+        """By original index: whether the image was right when clean and under every attack."""
+        examples = Record.open(self.folder / self.evaluation["record"]).read()
+        return dict(zip(examples.indices.tolist(), (examples.broken_by == STANDING).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The models of one recipe, which differ by seed alone."""
+
+    models: tuple[Trained, ...]
+
+    @property
+    def defense(self) -> str:
+        return self.models[0].defense
+
+    def accuracy(self, name: str) -> tuple[float, float, float]:
+        """Mean, lowest and highest over the models."""
+        values = [model.accuracies[name] for model in self.models]
+        return statistics.mean(values), min(values), max(values)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two rows on the same images and seeds.
+
+    Attributes:
+        images: pairs (image, seed).
+        first_alone, second_alone: how many stand under the one and not under the other.
+        p_value: of the exact McNemar test (two-sided), for rows that are equally robust. Images of several seeds count
+            as if they were independent, which they are not quite: it is rather too small than too large.
+    """
+
+    images: int
+    first_alone: int
+    second_alone: int
+    p_value: float
+
+
+def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
+    """The rows of saved models, in the order in which they come.
+
+    Args:
+        folders: that `erkeras train` wrote, each with an evaluation in its card.
+        title: of the evaluation; by default the only one that all models have.
+
+    Raises:
+        InputError: for a model without such an evaluation, evaluations of different images, or no one evaluation
+            that all models have.
+    """
+    cards = {folder: read_card(folder) for folder in folders}
+    titles = [{found["title"] for found in card.get("evaluations", [])} for card in cards.values()]
+    shared = sorted(set.intersection(*titles)) if titles else []
+    if title is None:
+        if len(shared) != 1:
+            raise InputError(
+                f"{len(cards)} models share the evaluations {', '.join(shared) or 'none'}: give each the same one with "
+                "erkeras attack --card, and its title if there are more."
+            )
+        title = shared[0]
+    elif title not in shared:
+        raise InputError(f"not all models have an evaluation {title!r}: give one of {', '.join(shared) or 'none'}.")
+    models = [_trained(folder, card, title) for folder, card in cards.items()]
+    images = {(model.evaluation["seed"], model.evaluation["summary"]["images"]) for model in models}
+    if len(images) > 1:
+        raise InputError(f"the evaluations {title!r} are of different images: attack all with one --seed and --limit.")
+    rows: dict[str, list[Trained]] = {}
+    for model in models:
+        rows.setdefault(f"{model.defense} {sorted(model.recipe.items())}", []).append(model)
+    return [Row(tuple(sorted(row, key=lambda model: model.seed))) for row in rows.values()]
+
+
+def compare(first: Row, second: Row) -> Paired:
+    """A paired test of two rows, seed by seed and image by image.
+
+    Raises:
+        InputError: where they have no seed in common.
+    """
+    from scipy.stats import binomtest
+
+    seeds = [{model.seed: model for model in row.models} for row in (first, second)]
+    shared = sorted(seeds[0].keys() & seeds[1].keys())
+    if not shared:
+        raise InputError(f"{first.defense} and {second.defense} have no seed in common: train both with one.")
+    pairs = []
+    for seed in shared:
+        one, other = (models[seed].standing for models in seeds)
+        pairs += [(one[index], other[index]) for index in one]
+    stands = np.array(pairs)
+    first_alone = int(np.sum(stands[:, 0] & ~stands[:, 1]))
+    second_alone = int(np.sum(~stands[:, 0] & stands[:, 1]))
+    discordant = first_alone + second_alone
+    p_value = float(binomtest(first_alone, discordant).pvalue) if discordant else 1.0
+    return Paired(len(pairs), first_alone, second_alone, p_value)
+
+
+def _trained(folder: Path, card: dict[str, Any], title: str) -> Trained:
+    job = card["job"]
+    evaluation = next(found for found in card["evaluations"] if found["title"] == title)
+    return Trained(
+        folder,
+        defense_title(job["recipe"]),
+        job["seed"],
+        job["recipe"],
+        card["training"]["seconds_of_last_run"] / 60,
+        evaluation,
+    )

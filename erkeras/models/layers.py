@@ -1,0 +1,64 @@
+"""Layers of the networks that the paper compares with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from erkeras.errors import InputError
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class GaussianCode(keras.layers.Layer):
+    """A stochastic code, N(mean, diag(variance)) for each image, as in a variational autoencoder (VAE-CLA).
+
+    In training it draws a sample and adds to the loss what is between that distribution and the prior (Kingma and
+    Welling 2014, appendix B), the mean over images of
+
+        coefficient KL(N(mean, diag(variance)) || N(0, I)) = coefficient / 2 sum(mean^2 + variance - log variance - 1)
+
+    In inference it gives the mean. The divergence is of each image's distribution, which a sample does not show:
+    so it is a layer's, where other regularizers look at codes alone.
+
+    Args:
+        units: size of the code.
+        coefficient: lambda, 0 or more.
+
+    Raises:
+        InputError: for a negative coefficient.
+    """
+
+    def __init__(self, units: int, coefficient: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not coefficient >= 0:
+            raise InputError(f"the coefficient (lambda) of the Gaussian code is {coefficient}: give 0 or more.")
+        self.units = units
+        self.coefficient = coefficient
+        self.mean = keras.layers.Dense(units, name="mean", dtype=self.dtype_policy)
+        self.log_variance = keras.layers.Dense(
+            units, name="log_variance", kernel_initializer="zeros", dtype=self.dtype_policy
+        )
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, input_shape: Any) -> None:
+        self.mean.build(input_shape)
+        self.log_variance.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        mean = self.mean(inputs)
+        if not training:
+            return mean
+        log_variance = self.log_variance(inputs)
+        divergence = tf.reduce_sum(mean**2 + tf.exp(log_variance) - log_variance - 1, axis=1) / 2
+        self.add_loss(self.coefficient * tf.reduce_mean(divergence))
+        noise = keras.random.normal(tf.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
+        return mean + tf.exp(log_variance / 2) * noise
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "coefficient": self.coefficient}

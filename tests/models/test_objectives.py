@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from erkeras.attacks import DivergencePGD
+from erkeras.errors import InputError
+from erkeras.models import TRADES, ERClassifier
+from erkeras.threat import ThreatModel
+
+
+def log_softmax(logits):
+    logits = logits - logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def trades_slowly(labels, attacked, clean, beta):
+    p, q = log_softmax(clean), log_softmax(attacked)
+    return -p[np.arange(len(labels)), labels] + beta * np.sum(np.exp(p) * (p - q), axis=1)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
+def test_trades_is_what_its_equation_says(beta):
+    rng = np.random.default_rng(0)
+    attacked, clean = rng.normal(0, 3, (2, 7, 4))
+    labels = rng.integers(0, 4, 7)
+    losses = TRADES(beta)(tf.constant(labels), tf.constant(attacked), tf.constant(clean))
+    np.testing.assert_allclose(losses, trades_slowly(labels, attacked, clean, beta), rtol=1e-6)
+    np.testing.assert_allclose(
+        TRADES(beta)(tf.constant(labels), tf.constant(clean)), trades_slowly(labels, clean, clean, 0), rtol=1e-6
+    )
+
+
+def test_a_step_descends_trades_in_both_of_its_terms(tiny_networks, images, labels):
+    """One step of SGD against finite differences of the whole objective, the adversarial images held fixed."""
+    encoder, classifier = tiny_networks(dtype="float64")
+    adversary = DivergencePGD(ThreatModel("l_inf", 0.2), steps=3)
+    model = ERClassifier(encoder, classifier, adversary=adversary, objective=TRADES(2.0), seed=4)
+    model.compile(keras.optimizers.SGD(0.5))
+    images = tf.constant(images, tf.float64)
+    adversarial, _ = model._attack_batch(images, tf.constant(labels), tf.constant(0, tf.int64))
+    assert float(tf.reduce_max(tf.abs(adversarial - images))) > 0.05
+
+    def objective():
+        attacked, clean = model(adversarial).numpy(), model(images).numpy()
+        return trades_slowly(labels, attacked, clean, 2.0).mean()
+
+    variables = model.trainable_variables
+    before = [variable.numpy() for variable in variables]
+    expected = []
+    for variable, value in zip(variables, before, strict=True):
+        gradient = np.zeros_like(value)
+        for place in np.ndindex(*value.shape):
+            for sign in (1, -1):
+                moved = value.copy()
+                moved[place] += sign * 1e-6
+                variable.assign(moved)
+                gradient[place] += sign * objective() / 2e-6
+        variable.assign(value)
+        expected.append(value - 0.5 * gradient)
+    model.train_step((images, tf.constant(labels)))
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, atol=1e-6)
+
+
+def test_trades_comes_back_from_its_config():
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(TRADES(3.0)))
+    assert again.beta == 3.0
+    with pytest.raises(InputError, match="beta is -1"):
+        TRADES(-1)
