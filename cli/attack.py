@@ -118,7 +118,7 @@ def attack(
     if model is None:
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = _Settings(**options)
-    target = _find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
+    target = find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
     if card:
         if target.card is None or record or epsilons:
             raise InputError(
@@ -135,7 +135,8 @@ def attack(
             raise InputError(
                 "--epsilons makes a table and a picture alone: leave out --record, --json, --save-images and --gallery."
             )
-        return _draw_curve(target, settings, epsilons, curve)
+        draw_curve([target], settings, epsilons, curve)
+        return
     opened = _open_record(record, resume, target, settings)
 
     from . import console
@@ -192,7 +193,7 @@ class _Target:
         return ERDetector.load(self.model / "detector.npz", model).outputs
 
 
-def _find_target(
+def find_target(
     model: Path,
     dataset: str | None,
     split: str,
@@ -393,35 +394,50 @@ def _add_to_card(target: _Target, settings: _Settings, robustness: Any, record: 
     )
 
 
-def _draw_curve(target: _Target, settings: _Settings, epsilons: tuple[float, ...], path: Path) -> None:
+def settings_of(attacks: tuple[str, ...]) -> _Settings:
+    """The attacks at their defaults."""
+    return _Settings(attacks, "standard", 40, None, None, None, None, False)
+
+
+def draw_curve(
+    targets: list[_Target], settings: _Settings, epsilons: tuple[float, ...], path: Path
+) -> dict[str, list[float]]:
+    """Measures and shows the accuracy of models over epsilon; by the model's folder."""
     from . import console
 
     console.load_tensorflow()
     from erkeras.evaluation import accuracy_curve, draw_curves
     from erkeras.serving.card import percent
 
-    images, victim = target.images(), target.load(settings.with_detector)
-    work = sum(part.work for attack in _make(settings, target.threat) for part in attack.parts)
+    curves = {}
     with console.RichProgress() as progress:
-        progress.stage(f"attacking {len(images)} images", len(images) * work * len(epsilons))
-        accuracies = accuracy_curve(
-            victim,
-            images,
-            lambda threat: _make(settings, threat),
-            target.threat,
-            epsilons,
-            seed=target.seed,
-            progress=progress.advance,
-        )
-    names = " + ".join(dict.fromkeys(settings.attacks))
-    rows = [[f"{epsilon:g}", percent(accuracy)] for epsilon, accuracy in zip(epsilons, accuracies, strict=True)]
+        for target in targets:
+            images, victim = target.images(), target.load(settings.with_detector)
+            work = sum(part.work for attack in _make(settings, target.threat) for part in attack.parts)
+            progress.stage(f"attacking {target.model.name}", len(images) * work * len(epsilons))
+            curves[str(target.model)] = accuracy_curve(
+                victim,
+                images,
+                lambda threat: _make(settings, threat),
+                target.threat,
+                epsilons,
+                seed=target.seed,
+                progress=progress.advance,
+            )
+    first, names = targets[0], " + ".join(dict.fromkeys(settings.attacks))
     console.print_table(
-        f"{target.model} on {len(images)} {target.split} images of {target.dataset}, {names}",
-        [f"epsilon ({target.threat.norm})", "robust accuracy"],
-        rows,
+        f"Robust accuracy on {len(images)} {first.split} images of {first.dataset}, {names}",
+        [f"epsilon ({first.threat.norm})", *curves],
+        [
+            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in curves.values())]
+            for row, epsilon in enumerate(epsilons)
+        ],
     )
-    draw_curves(path, epsilons, {str(target.model.name): accuracies}, f"{target.dataset}, {names}", target.threat.norm)
+    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
+    labelled = short if len(short) == len(curves) else curves
+    draw_curves(path, epsilons, labelled, f"{first.dataset}, {len(images)} images, {names}", first.threat.norm)
     console.output.print(f"Drawn in {path}")
+    return curves
 
 
 def _show(target: _Target, robustness: Any) -> None:

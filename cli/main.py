@@ -11,7 +11,9 @@ from erkeras import __version__
 from erkeras.errors import InputError
 
 from .attack import attack
+from .curve import curve
 from .detect import detect
+from .embed import embed
 from .table import table
 from .train import train
 
@@ -48,5 +50,5 @@ def erkeras() -> None:
     """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported."""
 
 
-for command in (train, attack, detect, table):
+for command in (train, attack, detect, curve, embed, table):
     erkeras.add_command(command)

@@ -13,6 +13,8 @@ _HOMES = {
     "read_rows": "erkeras.evaluation.comparison",
     "Verification": "erkeras.evaluation.verify",
     "verify_record": "erkeras.evaluation.verify",
+    "draw_embedding": "erkeras.evaluation.embedding",
+    "project_codes": "erkeras.evaluation.embedding",
     "draw_curves": "erkeras.evaluation.pictures",
     "draw_gallery": "erkeras.evaluation.pictures",
     "draw_verdicts": "erkeras.evaluation.pictures",

@@ -1,0 +1,51 @@
+"""erkeras curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .attack import ATTACKS, draw_curve, find_target, settings_of
+from .options import COUNT, EPSILONS, MODULES, PATH, SEED, writable
+
+
+@click.command()
+@click.argument("models", type=PATH, nargs=-1, required=True)
+@click.option("--epsilons", type=EPSILONS, default="0:0.4:0.025", show_default=True, help="START:STOP:STEP.")
+@click.option("--attack", "attacks", type=click.Choice(ATTACKS), multiple=True, default=["pgd"], show_default=True)
+@click.option("--norm", type=click.Choice(["l_inf", "l2"]), default="l_inf", show_default=True)
+@click.option("--dataset", help="As for train.  [default: the one each model was trained on]")
+@click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images to attack, drawn by the seed.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--output", type=PATH, default="curve.png", show_default=True, help="The picture (PNG).")
+@click.option("--json", "json_file", type=PATH, help="Write the figures to a file.")
+@MODULES
+def curve(
+    models: tuple[Path, ...],
+    epsilons: tuple[float, ...],
+    attacks: tuple[str, ...],
+    norm: str,
+    dataset: str | None,
+    limit: int,
+    seed: int,
+    output: Path,
+    json_file: Path | None,
+    modules: tuple[str, ...],
+) -> None:
+    """Draw the accuracy of MODELS over epsilon in one picture, with the table beside it (Figures 3 and 4)."""
+    from erkeras.errors import InputError
+    from erkeras.files import write_text
+
+    for path in (output, json_file):
+        writable(path)
+    settings = settings_of(attacks)
+    targets = [
+        find_target(model, dataset, "test", norm, epsilons[-1], limit, seed, settings, modules) for model in models
+    ]
+    if len({target.dataset for target in targets}) > 1:
+        raise InputError("the models were trained on different data sets: give those of one, or --dataset.")
+    curves = draw_curve(targets, settings, epsilons, output)
+    if json_file is not None:
+        write_text(json_file, json.dumps({"epsilons": epsilons, "attacks": attacks, "accuracies": curves}, indent=1))
