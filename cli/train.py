@@ -44,6 +44,12 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 )
 @click.option("--clean-fraction", type=FiniteFloat(0, 1, max_open=True), help="Portion of each batch that stays clean.")
 @click.option("--bfloat16/--no-bfloat16", default=None, help="Run the passes of training's PGD in bfloat16.")
+@click.option(
+    "--structured", type=FiniteFloat(0, 1), help="Portion of the adversary's starts that are stripes and blocks."
+)
+@click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
+@click.option("--network", help="As erkeras.models.networks names them.")
+@click.option("--code-size", type=COUNT)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
 @click.option("--restarts", type=COUNT, default=5, show_default=True, help="Restarts of the PGD that judges.")

@@ -107,23 +107,51 @@ class ThreatModel:
         origins = tf.convert_to_tensor(origins)
         radius = tf.cast(scale, origins.dtype) * self.epsilon
         if self.norm == "l_inf":
-            noise = _draw("uniform", tf.shape(origins), seeds, 0, origins.dtype)
+            noise = draw("uniform", tf.shape(origins), seeds, 0, origins.dtype)
             start = origins + radius * (2 * noise - 1)
         else:
-            directions = _draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
+            directions = draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
             column = tf.concat([tf.shape(origins)[:1], tf.ones([tf.rank(origins) - 1], tf.int32)], 0)
             # The radius of a uniform point of a d-ball is distributed as U^(1/d).
-            portions = _draw("uniform", column, seeds, 1, origins.dtype)
+            portions = draw("uniform", column, seeds, 1, origins.dtype)
             dimensions = tf.cast(tf.reduce_prod(tf.shape(origins)[1:]), origins.dtype)
             start = origins + radius * portions ** (1 / dimensions) * directions / _length(directions)
         return self.project(start, origins, scale)
+
+    def structured_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
+        """Images with every pixel moved by +-radius, the same in a column, or in blocks of a seventh or a fourth.
+
+        Where Square begins and what it is made of; each image draws one of the three patterns. Norm l_inf.
+
+        Args:
+            origins, seeds, scale: as for `random_start`.
+
+        Raises:
+            InputError: for another norm.
+        """
+        import tensorflow as tf
+
+        if self.norm != "l_inf":
+            raise InputError(f"structured starts were asked for the norm {self.norm}: use them with l_inf.")
+        origins = tf.convert_to_tensor(origins)
+        n, (height, width, channels) = tf.shape(origins)[0], origins.shape[1:]
+        blocks = [(height, 1), *((-(-height // part), -(-width // part)) for part in (7, 4))]
+        kind = draw("uniform", [n, 1, 1, 1], seeds, 2, origins.dtype) * len(blocks)
+        pattern = tf.zeros_like(origins)
+        for number, (rows, columns) in enumerate(blocks):
+            shape = [n, -(-height // rows), -(-width // columns), channels]
+            signs = tf.where(draw("uniform", shape, seeds, 3 + number, origins.dtype) < 0.5, -1.0, 1.0)
+            signs = tf.gather(signs, [row // rows for row in range(height)], axis=1)
+            signs = tf.gather(signs, [column // columns for column in range(width)], axis=2)
+            pattern = tf.where(tf.floor(kind) == number, tf.cast(signs, origins.dtype), pattern)
+        return self.project(origins + tf.cast(scale, origins.dtype) * self.epsilon * pattern, origins, scale)
 
     def normal_start(self, origins: Any, seeds: Any, deviation: float, scale: Any = 1.0) -> tf.Tensor:
         """Images with normal noise of a standard deviation, projected; seeds and scale as for `random_start`."""
         import tensorflow as tf
 
         origins = tf.convert_to_tensor(origins)
-        noise = _draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
+        noise = draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
         return self.project(origins + deviation * noise, origins, scale)
 
     def distance(self, images: Any, origins: Any) -> tf.Tensor:
@@ -158,7 +186,7 @@ def _length(perturbations: Any) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(perturbations), axis=_pixel_axes(perturbations), keepdims=True))
 
 
-def _draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
+def draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
     """One stateless draw for the batch (`seeds` `[2]`) or one for each row (`[n, 2]`); the same on every device."""
     import tensorflow as tf
 

@@ -127,6 +127,7 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
         clean_fraction=recipe.clean_fraction,
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
+        averaging=recipe.averaging,
         seed=seed,
     )
     rate: Any = recipe.learning_rate
@@ -176,7 +177,9 @@ def _build_adversary(recipe: Recipe) -> Any:
         return None
     threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
     attack = DivergencePGD if recipe.objective == "trades" else PGD
-    return attack(threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon)
+    return attack(
+        threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon, structured=recipe.structured
+    )
 
 
 def import_regularizer(path: str) -> Any:
@@ -230,6 +233,8 @@ def fit_model(
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report), *([checkpoint] if checkpoint else [])],
     )
+    if recipe.averaging:
+        model.take_averages()
     return model
 
 

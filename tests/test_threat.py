@@ -172,3 +172,48 @@ def test_random_start_is_uniform_in_the_ball(per_image):
     for coordinate in (points / radii[:, None]).T:
         np.testing.assert_allclose(deciles((coordinate + 1) / 2), 0.1, atol=0.025)
         assert abs(np.corrcoef(radii, np.abs(coordinate))[0, 1]) < 0.08
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 8, 1), (60, 28, 28, 1), (7, 5, 11, 3)])
+@pytest.mark.parametrize("by_row", [True, False])
+def test_structured_starts_are_stripes_and_blocks_of_both_signs(shape, by_row):
+    n, height, width, channels = shape
+    origins = np.full(shape, 0.5, np.float32)
+    seeds = np.stack([np.full(n, 3), np.arange(n)], axis=1) if by_row else np.array([3, 4])
+    start = ThreatModel("l_inf", 0.2).structured_start(origins, seeds, 0.5).numpy()
+    signs = (start - 0.5) / 0.1
+    np.testing.assert_allclose(np.abs(signs), 1, atol=1e-5)
+    kinds = [(height, 1), (-(-height // 7), -(-width // 7)), (-(-height // 4), -(-width // 4))]
+    fitting = set()
+    for image in np.sign(signs):
+        fits = [
+            all(
+                np.ptp(image[top : top + rows, left : left + columns], axis=(0, 1)).max() == 0
+                for top in range(0, height, rows)
+                for left in range(0, width, columns)
+            )
+            for rows, columns in kinds
+        ]
+        assert any(fits)
+        fitting.add(fits.index(True))
+    if n == 60:
+        assert fitting == {0, 1, 2}
+        assert 0.4 < np.mean(signs > 0) < 0.6
+
+
+def test_structured_start_of_an_image_does_not_depend_on_its_neighbours():
+    threat, origins = ThreatModel("l_inf", 0.2), uniform((6, 8, 8, 1))
+    seeds = np.stack([np.full(6, 3), np.arange(6)], axis=1)
+    whole = threat.structured_start(origins, seeds).numpy()
+    np.testing.assert_array_equal(threat.structured_start(origins[2:4], seeds[2:4]), whole[2:4])
+    with pytest.raises(InputError, match="use them with l_inf"):
+        ThreatModel("l2", 0.2).structured_start(origins, seeds)
+
+
+def test_normal_start_is_normal_and_projected():
+    origins = np.full((40, 8, 8, 1), 0.5, np.float32)
+    noise = ThreatModel("l_inf", 0.3).normal_start(origins, [1, 2], 0.05).numpy() - 0.5
+    assert noise.std() == pytest.approx(0.05, rel=0.05)
+    assert np.abs(noise).max() > 0.13
+    near = ThreatModel("l_inf", 0.3).normal_start(origins, [1, 2], 0.05, 0.1).numpy() - 0.5
+    np.testing.assert_allclose(near, np.clip(noise, -0.03, 0.03), atol=1e-6)

@@ -25,7 +25,7 @@ class DivergencePGD(PGD):
     p(x), the softmax of the clean image's logits, is held fixed.
 
     Args:
-        threat, steps, step_size, restarts: as for `PGD`; `loss`, `targets` and `random_start` have no meaning here.
+        threat, steps, step_size, restarts, structured: as for `PGD`; its other settings have no meaning here.
         start_deviation: standard deviation of the normal start around the image, where the gradient is 0.
 
     Raises:
@@ -48,7 +48,7 @@ class DivergencePGD(PGD):
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         return kullback_leibler(batch.clean_logits, outputs)
 
-    def _start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
+    def _plain_start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any) -> tf.Tensor:
         return self.threat.normal_start(images, seeds, self.start_deviation, scale)
 
     def _objective_in_training(

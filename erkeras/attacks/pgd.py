@@ -13,6 +13,10 @@ from erkeras.attacks.contract import Batch, Logits, State, gradient_of
 from erkeras.attacks.losses import LOSSES, check_classes, check_loss
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
+from erkeras.threat import draw
+
+#: Stream of a start's random numbers, after the threat model's own.
+_CHOICE = 9
 
 
 @serializable
@@ -35,6 +39,7 @@ class PGD(Attack):
         loss: "cross_entropy", "margin" or "dlr".
         targets: 0 for any other class; k to ask in turn for the k classes of the highest clean logits. In training,
             which knows no clean logits, it must be 0.
+        structured: portion of the random starts that are stripes and blocks of +-epsilon (l_inf), as Square's are.
     """
 
     steps: int = 40
@@ -43,6 +48,7 @@ class PGD(Attack):
     random_start: bool = True
     loss: str = "cross_entropy"
     targets: int = 0
+    structured: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("steps", "restarts"):
@@ -50,6 +56,11 @@ class PGD(Attack):
                 raise InputError(f"PGD's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
         if self.step_size is not None and not self.step_size >= 0:
             raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
+        if not 0 <= self.structured <= 1 or (self.structured and self.threat.norm != "l_inf"):
+            raise InputError(
+                f"PGD's structured is {self.structured} with the norm {self.threat.norm}: give a portion from 0 to 1, "
+                "and 0 for other norms than l_inf."
+            )
         check_loss("PGD", self.loss, self.targets)
 
     @property
@@ -103,7 +114,16 @@ class PGD(Attack):
         return LOSSES[self.loss](batch.labels, outputs, targets)
 
     def _start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
-        return self.threat.random_start(images, seeds, scale) if self.random_start else images
+        if not self.random_start:
+            return images
+        start = self._plain_start(images, seeds, scale)
+        if not self.structured:
+            return start
+        drawn = draw("uniform", [tf.shape(images)[0], 1, 1, 1], seeds, _CHOICE, images.dtype)
+        return tf.where(drawn < self.structured, self.threat.structured_start(images, seeds, scale), start)
+
+    def _plain_start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any) -> tf.Tensor:
+        return self.threat.random_start(images, seeds, scale)
 
     def _objective_in_training(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor

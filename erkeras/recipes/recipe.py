@@ -34,6 +34,8 @@ class Recipe:
         critic_learning_rate: line 7.
         regularizer_learning_rate: line 9, under "separate".
         bfloat16: the adversary's passes in bfloat16.
+        structured: portion of the adversary's starts that are stripes and blocks; see `PGD`.
+        averaging: decay of the average of the weights that the trained model takes; 0 for the weights themselves.
     """
 
     network: str
@@ -61,3 +63,5 @@ class Recipe:
     critic_learning_rate: float = 1e-3
     regularizer_learning_rate: float = 1e-4
     bfloat16: bool = False
+    structured: float = 0.0
+    averaging: float = 0.0

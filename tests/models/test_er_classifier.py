@@ -440,3 +440,31 @@ def test_two_devices_learn_what_one_learns():
     result = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.endswith("the same weights\n")
+
+
+def test_averaged_weights_are_the_running_average(tiny_networks, images, labels, tmp_path):
+    model = ERClassifier(*tiny_networks(), averaging=0.3)
+    model.compile(keras.optimizers.SGD(0.5))
+    expected = [variable.numpy() for variable in model.trainable_variables]
+    for step in range(5):
+        model.train_step((tf.constant(images), tf.constant(labels)))
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = [
+            decay * average + (1 - decay) * variable.numpy()
+            for average, variable in zip(expected, model.trainable_variables, strict=True)
+        ]
+    last = [variable.numpy() for variable in model.trainable_variables]
+    model.save(tmp_path / "model.keras")
+    for one in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        for variable, value in zip(one.trainable_variables, last, strict=True):
+            np.testing.assert_array_equal(variable, value)
+        one.take_averages()
+        for variable, value in zip(one.trainable_variables, expected, strict=True):
+            np.testing.assert_allclose(variable, value, atol=1e-6)
+
+
+def test_averages_that_were_not_kept_cannot_be_taken(tiny_networks):
+    with pytest.raises(InputError, match="no averaged weights"):
+        ERClassifier(*tiny_networks()).take_averages()
+    with pytest.raises(InputError, match="averaging is 1"):
+        ERClassifier(*tiny_networks(), averaging=1.0)
