@@ -177,7 +177,7 @@ def test_random_start_is_uniform_in_the_ball(per_image):
 @pytest.mark.parametrize("shape", [(9, 8, 8, 1), (60, 28, 28, 1), (7, 5, 11, 3)])
 @pytest.mark.parametrize("by_row", [True, False])
 def test_structured_starts_are_stripes_and_blocks_of_both_signs(shape, by_row):
-    n, height, width, channels = shape
+    n, height, width, _ = shape
     origins = np.full(shape, 0.5, np.float32)
     seeds = np.stack([np.full(n, 3), np.arange(n)], axis=1) if by_row else np.array([3, 4])
     start = ThreatModel("l_inf", 0.2).structured_start(origins, seeds, 0.5).numpy()

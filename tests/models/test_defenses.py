@@ -95,7 +95,10 @@ def test_row_trains_saves_loads_goes_on_and_exports(defense, data, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = data[0]
     np.testing.assert_array_equal(straight(images), loaded(images))
-    loaded.export(tmp_path / "saved_model", verbose=False)
+    archive = keras.export.ExportArchive()
+    archive.track(loaded)
+    archive.add_endpoint("serve", loaded.call, [tf.TensorSpec((None, *SHAPE))])
+    archive.write_out(str(tmp_path / "saved_model"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "saved_model"))
     np.testing.assert_allclose(served.serve(images), straight(images), atol=1e-5)
 

@@ -134,11 +134,14 @@ def test_cross_entropy_is_one_number_an_example():
     np.testing.assert_allclose(CrossEntropy()(labels, tf.constant(logits)), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("shift", [0.5, 2.0])
+@pytest.mark.parametrize("shift", [0.2, 0.5])
 def test_the_critic_estimates_the_1_wasserstein_distance(shift):
-    """In one dimension it is known exactly; a critic of slope K at most estimates K times it (Kantorovich duality)."""
-    samples = np.random.default_rng(0).normal(0, 1, (256, 1)).astype(np.float32)
-    codes = np.random.default_rng(1).normal(shift, 0.5, (256, 1)).astype(np.float32)
+    """In one dimension it is known exactly; a critic of slope K at most estimates K times it (Kantorovich duality).
+
+    The samples lie where clipped biases let a clipped critic be as steep everywhere.
+    """
+    rng = np.random.default_rng(0)
+    samples, codes = (rng.normal(place, 0.15, (256, 1)).astype(np.float32) for place in (-0.2, shift - 0.2))
     regularizer = WassersteinCritic(1.0, build_critic(1, units=(16, 16)), clip=0.2)
     regularizer.build_for(1)
     update = tf.function(regularizer.update, autograph=False)
@@ -147,8 +150,7 @@ def test_the_critic_estimates_the_1_wasserstein_distance(shift):
     for _ in range(300):
         estimate = float(update(tf.constant(codes), tf.constant(samples), optimizer))
     places = np.linspace(-4, 4, 2001, dtype=np.float32)[:, np.newaxis]
-    scores = np.ravel(regularizer.critic(places))
-    slope = np.max(np.abs(np.diff(scores))) / (8 / 2000)
+    slope = np.max(np.abs(np.diff(np.ravel(regularizer.critic(places))))) / (8 / 2000)
     exact = wasserstein_distance(codes[:, 0], samples[:, 0])
     assert 0.9 * exact < estimate / slope < 1.01 * exact
 
