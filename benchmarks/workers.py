@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def tensorflow_on(threads: int) -> Any:
-    """TensorFlow, on so many threads."""
+def tensorflow_on(threads: int, intra_op: int | None = None) -> Any:
+    """TensorFlow, on so many threads; so many of them (by default all) for one operation."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(intra_op or threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     return tf
 

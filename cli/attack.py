@@ -141,7 +141,7 @@ def attack(
 
     from . import console
 
-    console.load_tensorflow()
+    console.load_tensorflow(for_attacks=True)
     from erkeras.evaluation import evaluate_robustness
 
     images, chosen, victim = target.images(), _make(settings, target.threat), target.load(settings.with_detector)
@@ -342,7 +342,7 @@ def _verify(folder: Path, model: Path | None, modules: tuple[str, ...]) -> None:
         )
     from . import console
 
-    console.load_tensorflow()
+    console.load_tensorflow(for_attacks=True)
     from erkeras.evaluation import verify_record
 
     settings = _Settings(**{**asked["asked"], "attacks": tuple(asked["asked"]["attacks"])})
@@ -405,7 +405,7 @@ def draw_curve(
     """Measures and shows the accuracy of models over epsilon; by the model's folder."""
     from . import console
 
-    console.load_tensorflow()
+    console.load_tensorflow(for_attacks=True)
     from erkeras.evaluation import accuracy_curve, draw_curves
     from erkeras.serving.card import percent
 

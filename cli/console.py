@@ -21,8 +21,12 @@ output = Console(highlight=False, soft_wrap=True)
 messages = Console(stderr=True, highlight=False)
 
 
-def load_tensorflow() -> None:
-    """Imports TensorFlow, which takes seconds, under a status line and without its log noise."""
+def load_tensorflow(for_attacks: bool = False) -> None:
+    """Imports TensorFlow, which takes seconds, under a status line and without its log noise.
+
+    Args:
+        for_attacks: leave processors for several internal batches at once; see `erkeras.attacks.runner`.
+    """
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,7 +37,11 @@ def load_tensorflow() -> None:
         tf.get_logger().setLevel("ERROR")
         logging.getLogger("absl").setLevel("ERROR")
         # The first look at the devices is what reports missing GPU drivers.
-        tf.config.list_physical_devices()
+        if not tf.config.list_physical_devices("GPU") and for_attacks:
+            from erkeras.attacks.runner import MOST_STREAMS, available_processors
+
+            processors = available_processors()
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, processors // MOST_STREAMS))
 
 
 @contextmanager

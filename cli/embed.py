@@ -33,7 +33,7 @@ def embed(model: Path, epsilon: float | None, steps: int, limit: int, seed: int,
 
     from . import console
 
-    console.load_tensorflow()
+    console.load_tensorflow(for_attacks=True)
     from erkeras.attacks import PGD
     from erkeras.evaluation import draw_embedding, evaluate_robustness, project_codes
 

@@ -8,7 +8,10 @@ and which moment do not matter.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +29,28 @@ _REFILL = 0.125
 #: Steps between two looks at what is finished, as a portion of an attempt, and at most.
 _LOOKS, _LONGEST_SEGMENT = 10, 50
 
+#: Internal batches that are worked on at once, at most.
+MOST_STREAMS = 4
+
 Progress = Callable[[int], None]
+
+
+def parallel_streams() -> int:
+    """How many internal batches are worked on at once, each in a thread of its own.
+
+    On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
+    all by default. Two operations with one thread each are done sooner than one after the other with two
+    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return 1
+    processors = available_processors()
+    each = tf.config.threading.get_intra_op_parallelism_threads() or processors
+    return max(1, min(processors // each, MOST_STREAMS))
+
+
+def available_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -95,16 +119,27 @@ class _Work:
         progress(reported)
         if not self.standing.any():
             return
-        slots = _Slots(self.attack, victim, self.batch, internal_batch)
-        pending = self._pending()
-        while slots.fill(pending):
-            slots.advance()
-            for row, attempt, found, loss, success, steps in slots.harvest():
-                self._record(row, attempt, found, loss, success, steps)
-            slots.drop(lambda row, attempt: attempt > self._chosen[row])
-            done = self._units_done(slots)
-            progress(done - reported)
-            reported = done
+        streams = [_Slots(self.attack, victim, self.batch, internal_batch) for _ in range(parallel_streams())]
+        pending, lock, stopped = self._pending(), threading.Lock(), threading.Event()
+
+        def work(slots: _Slots) -> None:
+            nonlocal reported
+            while not stopped.is_set():
+                with lock:
+                    fresh = slots.assign(pending)
+                if not slots.busy.any():
+                    return
+                slots.load(fresh)
+                slots.advance()
+                with lock:
+                    for row, attempt, found, loss, success, steps in slots.harvest():
+                        self._record(row, attempt, found, loss, success, steps)
+                    slots.drop(lambda row, attempt: attempt > self._chosen[row])
+                    done = self._units_done(streams)
+                    progress(done - reported)
+                    reported = done
+
+        _run_all(work, streams, stopped)
         # In the order of the attempts, as if they had been made one after the other.
         made = np.arange(self.attack.attempts) <= self._chosen[:, np.newaxis]
         self.steps = (self._attempt_steps * made).sum(axis=1)
@@ -127,11 +162,12 @@ class _Work:
         ):
             self.found[row], self._loss[row], self._loss_attempt[row] = found, loss, attempt
 
-    def _units_done(self, slots: _Slots) -> int:
+    def _units_done(self, streams: list[_Slots]) -> int:
         """Units of progress: an image that is broken needs no more of its attempts, so these count as done."""
         units, length = self.attack.work, self.attack.length
         done = length * (self._attempt_steps > 0).sum(axis=1)
-        np.add.at(done, slots.rows[slots.busy], slots.steps[slots.busy])
+        for slots in streams:
+            np.add.at(done, slots.rows[slots.busy], slots.steps[slots.busy])
         over = ~self.standing | (self._chosen < self.attack.attempts)
         return int(np.where(over, units, np.minimum(done, units)).sum())
 
@@ -148,27 +184,30 @@ class _Slots:
         self._initial, self._advance = victim.functions(attack, _compile)
         self._state: State | None = None
 
-    def fill(self, pending: Iterator[tuple[int, int]]) -> bool:
-        """Gives free slots new work, once enough are free; whether there is any work left."""
+    def assign(self, pending: Iterator[tuple[int, int]]) -> np.ndarray:
+        """Gives free slots new work, once enough are free; which of them got some, bool `[size]`."""
+        fresh = np.zeros(self.size, bool)
         free = np.flatnonzero(~self.busy)
         if len(free) < _REFILL * self.size and self.busy.any():
-            return True
-        fresh = np.zeros(self.size, bool)
+            return fresh
         for slot, (row, attempt) in zip(free, pending, strict=False):
             self.rows[slot], self.attempts[slot], self.steps[slot] = row, attempt, 0
             fresh[slot] = True
-        if not fresh.any():
-            return bool(self.busy.any())
-        if not self.busy.any():
+        if fresh.any() and not self.busy.any():
             # The first work of all, or of a tail: what stays idle repeats it, and is not looked at.
             self.rows[~fresh], self.attempts[~fresh] = self.rows[fresh][0], self.attempts[fresh][0]
         self.busy |= fresh
+        return fresh
+
+    def load(self, fresh: np.ndarray) -> None:
+        """Puts new work on the device."""
+        if not fresh.any():
+            return
         self._batch = self._gather()
         state = self._initial(self._batch)
         if self._state is not None:
             state = _merge(tf.constant(fresh), state, self._state)
         self._state = {**state, "finished": state["finished"] | ~self.busy}
-        return True
 
     def advance(self) -> None:
         self._state = self._advance(self._batch, self._state)
@@ -207,6 +246,17 @@ class _Slots:
         seeds[:, 0] += self.attempts << 32
         parts = (images[self.rows], labels[self.rows], clean_logits[self.rows], seeds, self.attempts.astype(np.int32))
         return Batch(*(tf.constant(part) for part in parts))
+
+
+def _run_all(work: Callable[[_Slots], None], streams: list[_Slots], stopped: threading.Event) -> None:
+    if len(streams) == 1:
+        return work(streams[0])  # in the thread, and under the devices and strategies, of who called
+    with ThreadPoolExecutor(len(streams)) as pool:
+        try:
+            for future in as_completed([pool.submit(work, slots) for slots in streams]):
+                future.result()
+        finally:  # also where one of them failed, or Ctrl-C was pressed
+            stopped.set()
 
 
 def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from erkeras.attacks import Attack, Victim, as_victim
 from erkeras.attacks.contract import INTERNAL_BATCH
+from erkeras.attacks.runner import parallel_streams
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation.checks import check_model, check_result
@@ -134,8 +135,9 @@ def evaluate_robustness(
     known = sum(len(part) for part in parts)
     report = _Report(progress, sum(attack.work for attack in chosen), parts)
     # Part by part through all attacks: what is known of an image is then known for good.
-    for start in range(known, len(split), INTERNAL_BATCH):
-        part = split.take(np.arange(start, min(start + INTERNAL_BATCH, len(split))))
+    size = INTERNAL_BATCH * parallel_streams()
+    for start in range(known, len(split), size):
+        part = split.take(np.arange(start, min(start + size, len(split))))
         parts.append(_attack(victim, part, chosen, seed, seconds, report))
         report.standing(parts)
         if record:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from erkeras.attacks import PGD, Attack
+from erkeras.attacks import PGD, Attack, Victim, runner
 from erkeras.attacks.losses import cross_entropy
 from erkeras.attacks.victim import as_victim, padded_batches
 from erkeras.errors import InputError
@@ -195,3 +195,42 @@ def test_attack_is_immutable():
 
 def test_registered_under_the_package():
     assert keras.saving.get_registered_name(PGD) == "erkeras>PGD"
+
+
+@pytest.mark.parametrize(
+    "attack", [RandomNoise(ThreatModel("l_inf", 0.12)), PGD(ThreatModel("l_inf", 0.1), restarts=4)]
+)
+def test_batches_at_once_give_what_one_after_the_other_gives(points, monkeypatch, attack):
+    images, labels = points
+    results, units = [], []
+    for streams in (1, 3):
+        monkeypatch.setattr(runner, "parallel_streams", lambda streams=streams: streams)
+        done = []
+        results.append(attack(Victim(model), images, labels, seed=5, internal_batch=6, progress=done.append))
+        units.append(sum(done))
+        assert min(done) >= 0
+    assert 4 < results[0].success.sum() < 40
+    for name, value in vars(results[0]).items():
+        np.testing.assert_array_equal(value, getattr(results[1], name), name)
+    assert units == [40 * attack.work] * 2
+
+
+def test_what_fails_in_one_of_several_batches_is_raised(points, monkeypatch):
+    images, labels = points
+    monkeypatch.setattr(runner, "parallel_streams", lambda: 3)
+
+    class Failing(RandomNoise):
+        def perturb(self, logits, images, labels, seeds, scale=1.0):
+            raise RuntimeError("lost the device")
+
+    with pytest.raises(RuntimeError, match="lost the device"):
+        Failing(ThreatModel("l_inf", 0.12))(model, images, labels, internal_batch=6)
+
+
+def test_processors_are_shared_between_batches_and_operations(monkeypatch):
+    monkeypatch.setattr(runner, "available_processors", lambda: 8)
+    for each, streams in ((0, 1), (8, 1), (4, 2), (1, 4), (16, 1)):
+        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda each=each: each)
+        assert runner.parallel_streams() == streams
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a device"])
+    assert runner.parallel_streams() == 1
