@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from erkeras.recipes import DEFENSES
+from erkeras.recipes import DEFENSES, NETWORK_NAMES
 
 from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 
@@ -48,7 +48,7 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
     "--structured", type=FiniteFloat(0, 1), help="Portion of the adversary's starts that are stripes and blocks."
 )
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
-@click.option("--network", help="As erkeras.models.networks names them.")
+@click.option("--network", type=click.Choice(NETWORK_NAMES))
 @click.option("--code-size", type=COUNT)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")

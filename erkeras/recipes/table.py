@@ -22,7 +22,14 @@ _DEFAULT = {
         critic_units=(128, 128, 128, 128),
     ),
     "mnist": Recipe(
-        network="mnist", code_size=16, epochs=20, batch_size=128, epsilon=0.3, training_ratio=7 / 6, learning_rate=2e-3
+        network="mnist",
+        code_size=16,
+        epochs=20,
+        batch_size=128,
+        epsilon=0.3,
+        training_ratio=7 / 6,
+        learning_rate=2e-3,
+        beta=1.0,
     ),
     "cifar10": Recipe(
         network="colour", code_size=16, epochs=30, batch_size=128, epsilon=0.03, epsilon_warm_up=0.1, learning_rate=1e-3
@@ -62,6 +69,8 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
 }
 
+#: What `erkeras.models.networks` builds.
+NETWORK_NAMES = ("digits", "mnist", "mnist-large", "colour")
 #: Ours, by name; a recipe may name a user's own as MODULE:CLASS.
 REGULARIZERS = ("wasserstein", "mmd", "gaussian-kl")
 #: What the paper calls them.

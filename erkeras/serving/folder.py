@@ -19,7 +19,7 @@ from erkeras.errors import InputError
 from erkeras.files import write_text
 
 CARD = "card.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from erkeras.cli import main
 from erkeras.errors import InputError
 from erkeras.evaluation import Examples, Record, compare, read_rows
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
+from erkeras.serving.folder import FORMAT
 
 N = 40
 
@@ -35,7 +36,7 @@ def saved(folder, defense, seed, broken, wrong=(), title="pgd l_inf 0.1 test", e
     }
     recipe = {"defense": defense, "coefficient": 0.1, "training_ratio": 1.0, "epochs": epochs}
     card = {
-        "format": 1,
+        "format": FORMAT,
         "files": {},
         "job": {"recipe": recipe, "seed": seed},
         "training": {"seconds_of_last_run": 60.0 * (seed + 1)},
