@@ -48,7 +48,7 @@ def test_a_regularizer_of_ones_own_runs_through_the_command_line(tmp_path):
     assert card["training"]["last_epoch"]["sliced_moments"] > 0
     result = run("attack", "model", "--limit", "20")
     assert result.returncode == 2
-    assert "SlicedMoments" in result.stderr
+    assert "is made of SlicedMoments, which is not registered: --import the module" in result.stderr
     result = run("attack", "model", "--limit", "20", "--import", "moments")
     assert result.returncode == 0, result.stderr
     result = run(*train, "--output", "other", "--regularizer", "moments:Absent")

@@ -3,7 +3,7 @@
 NAME/1/             SavedModel, in TF Serving's layout
 NAME/model.keras    the ERClassifier, to train on or to attack
 NAME/detector.npz   the detector's arrays
-NAME/card.json      what it is, how it was trained, what was measured, the digest of every file
+NAME/card.json      what it is, how it was trained, what was measured, the digest of every file of the model
 NAME/README.md      the same for people
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -132,5 +133,10 @@ def load_model(kind: str, path: Path) -> Any:
             return keras.saving.load_model(path, compile=False)
         return tf.saved_model.load(str(path))
     except (ValueError, TypeError, OSError, KeyError) as error:
+        missing = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
+        if missing:
+            raise InputError(
+                f"{path} is made of {missing[1]}, which is not registered: --import the module that defines it."
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason[:200]}): give a model that this Keras can read.") from error
