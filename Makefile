@@ -19,7 +19,7 @@ bench: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/train_step.py
 
-# The paper's rows on digits, over three seeds: about half an hour; what is done is not done again.
+# The paper's rows on digits, over three seeds; what is done is not done again.
 DEFENSES := none e-cla vae-cla er-classifier-minus madry trades er-classifier er-trades
 SEEDS := 0 1 2
 rows: .venv/installed $(foreach defense,$(DEFENSES),$(foreach seed,$(SEEDS),rows/$(defense)-$(seed)/.judged))
