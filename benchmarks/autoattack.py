@@ -8,16 +8,14 @@ sides have a process of their own, which attacks the same test images once for e
 images that are classified correctly, clean and attacked: fewer is a stronger attack. Seconds are the median over
 seeds, so without erkeras' tracing, which is part of its first run; those of the processors tell more where others use
 the machine. Passes are millions of images times passes that count for a result: what idle slots of erkeras' internal
-batch make is not in them. PyTorch runs in the faster of its memory formats.
+batch make is not in them. PyTorch runs in the faster of its memory formats. "Passes alone" is what the model would
+take without any attack around it: the least that these passes can cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
-import json
-import os
 import statistics
 import sys
 import time
@@ -28,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from networks import Layer, check_logits, plain_layers, torch_network
-from workers import Worker, tensorflow_on
+from workers import Worker, add_options, model_and_images, prepare, tensorflow_on, write
 
 #: Name -> class in erkeras.attacks, and its settings. The names are the original's, but for the whole ensemble.
 ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,7 +40,7 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
 DEFAULT_ATTACKS = "apgd-ce,apgd-t,fab-t,square,standard"
 GROWTH = (64, 256, 1024)
 ORIGINAL_BATCH = 250  # its default
-SAMPLE_SEED, WARM_UP_PASSES = 0, 20
+SAMPLE_SEED, WARM_UP_PASSES, INTERNAL_BATCH = 0, 20, 128
 
 Result = dict[str, Any]
 Attack = Callable[[int, int], Result]
@@ -55,6 +53,7 @@ class Task(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    pass_seconds: tuple[float, float]
 
 
 class Clocks:
@@ -71,19 +70,16 @@ class Clocks:
 def erkeras_side(options: argparse.Namespace, name: str) -> tuple[Attack | None, Task | None]:
     """The attack of erkeras on the first `count` images by a seed; None where erkeras has no such attack."""
     tensorflow_on(options.threads, intra_op=1)  # as erkeras attack: two batches at once
-    from erkeras import ThreatModel, attacks, load_dataset
+    from erkeras import ThreatModel, attacks
     from erkeras.attacks import Victim
-    from erkeras.serving.folder import find_model, load_model
 
     class_name, settings = ATTACKS[name]
     if not hasattr(attacks, class_name):
         return None, None
-    kind, path, card = find_model(options.model)
-    model = load_model(kind, path)
-    dataset = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]
-    split = load_dataset(dataset).test.sample(most_images(options), SAMPLE_SEED)
+    model, split = model_and_images(options, most_images(options), SAMPLE_SEED)
     victim = Victim(model)
-    task = Task(plain_layers(model), split.images, split.labels, victim.outputs_for(split.images))
+    logits = victim.outputs_for(split.images)
+    task = Task(plain_layers(model), split.images, split.labels, logits, seconds_of_passes(victim, split.images))
     attack = getattr(attacks, class_name)(ThreatModel(options.norm, options.epsilon), **settings)
 
     def run(count: int, seed: int) -> Result:
@@ -98,6 +94,43 @@ def erkeras_side(options: argparse.Namespace, name: str) -> tuple[Attack | None,
         }
 
     return run, task
+
+
+def seconds_of_passes(victim: Any, images: np.ndarray) -> tuple[float, float]:
+    """What a forward pass, and one with its backward pass, of the model alone cost one processor for one image."""
+    import tensorflow as tf
+
+    batch = tf.constant(np.resize(images, (INTERNAL_BATCH, *images.shape[1:])))
+
+    def forward(points: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(victim.logits(points), axis=1)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+    def backward(points: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            outputs = forward(points)
+        return tape.gradient(outputs, points)
+
+    def seconds(one_pass: Any) -> float:
+        @tf.function(autograph=False)
+        def repeat(points: tf.Tensor) -> tf.Tensor:
+            # Each pass waits for the one before it.
+            return tf.while_loop(
+                lambda number, _: number < WARM_UP_PASSES,
+                lambda number, points: (number + 1, points + 1e-9 * one_pass(points)),
+                (0, points),
+                parallel_iterations=1,
+            )[1]
+
+        repeat(batch)
+        rounds = []
+        for _ in range(WARM_UP_PASSES):
+            start = time.process_time()
+            repeat(batch)
+            rounds.append(time.process_time() - start)
+        return statistics.median(rounds) / WARM_UP_PASSES / INTERNAL_BATCH
+
+    return seconds(forward), seconds(backward)
 
 
 def original_side(options: argparse.Namespace, name: str, task: Task) -> tuple[Attack, None]:
@@ -181,16 +214,21 @@ def measure(options: argparse.Namespace, report: Callable[[str], None]) -> dict[
                 "standing": statistics.fmean(run["standing"] for run in runs[side]),
                 **{key: statistics.median(run[key] for run in runs[side]) for key in ("seconds", "processor_seconds")},
                 "peak_memory_mib": worker.peak_mib,
+                **{key: statistics.fmean(run[key] for run in runs[side]) for key in ("forward", "backward")},
                 "runs": runs[side],
             }
             for side, worker in workers.items()
         }
+        forward, both = ours.message.pass_seconds
+        found = results[name]["erkeras"]
+        found["pass_seconds"] = {"forward": forward, "with backward": both}
+        found["passes_alone"] = (found["forward"] - found["backward"]) * forward + found["backward"] * both
         if options.growth and name == options.attacks[-1]:
             growth = {"attack": name, **ask_all(workers, [(count, 0) for count in GROWTH], report, name)}
         for worker in workers.values():
             worker.close()
     return {
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
+        "options": vars(options),
         "versions": {name: version(name) for name in ("tensorflow", "keras", "torch")},
         "attacks": results,
         "growth": growth,
@@ -225,7 +263,6 @@ def show(results: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for name, sides in results["attacks"].items():
         for side, result in sides.items():
-            means = {key: statistics.fmean(run[key] for run in result["runs"]) for key in ("forward", "backward")}
             table.add_row(
                 name,
                 side,
@@ -235,11 +272,18 @@ def show(results: dict[str, Any]) -> None:
                     for key in ("seconds", "processor_seconds")
                     for cell in (f"{result[key]:.1f}", f"{result[key] / sides['erkeras'][key]:.2f}")
                 ),
-                *(f"{mean / 1e6:.3f}" for mean in means.values()),
+                *(f"{result[key] / 1e6:.3f}" for key in ("forward", "backward")),
                 f"{result['peak_memory_mib']:,.0f}",
             )
         table.add_section()
     console.print(table)
+    for name, sides in results["attacks"].items():
+        ours = sides["erkeras"]
+        forward, both = (1e6 * value for value in ours["pass_seconds"].values())
+        console.print(
+            f"{name}: erkeras' passes alone take {ours['passes_alone']:.1f} of its {ours['processor_seconds']:.1f} "
+            f"processor seconds ({forward:.1f} microseconds an image, {both:.1f} with the backward pass)"
+        )
     if growth := results["growth"]:
         table = Table(title=f"{growth['attack']} on more images")
         for column in ("images", "by", "standing", "seconds", "ms an image", "ratio"):
@@ -258,44 +302,29 @@ def show(results: dict[str, Any]) -> None:
         console.print(table)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--original", type=Path, required=True, metavar="FOLDER", help="a checkout of auto-attack")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("saved_models/mnist-er-classifier"),
-        help="a folder that erkeras train wrote, or a .keras file",
-    )
-    parser.add_argument("--dataset", help="the model's own, or mnist, by default")
     parser.add_argument("--norm", choices=("l_inf", "l2"), default="l_inf")
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument(
         "--attacks", default=DEFAULT_ATTACKS, help=f"some of {','.join(ATTACKS)}; by default {DEFAULT_ATTACKS}"
     )
     parser.add_argument("--growth", action="store_true", help="also the last attack on 64 to 1,024 images")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    add_options(parser)
     options = parser.parse_args()
     options.attacks = options.attacks.split(",")
     if unknown := set(options.attacks) - set(ATTACKS):
         parser.error(f"no attack {', '.join(sorted(unknown))}: give some of {', '.join(ATTACKS)}")
     if not (options.original / "autoattack" / "__init__.py").is_file():
         parser.error(f"{options.original} has no package autoattack: give a checkout of fra31/auto-attack")
-    if importlib.util.find_spec("torch") is None:
-        print("This measures against PyTorch, which is not installed: pip install 'erkeras[bench]'", file=sys.stderr)
-        return 2
-    # Read when the workers load their libraries. By default PyTorch's idle threads spin, on cores that others need.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare("torch")
     results = measure(options, lambda line: print(line, file=sys.stderr, flush=True))
     show(results)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
-    return 0
+    write(results, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

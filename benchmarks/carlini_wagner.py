@@ -11,38 +11,28 @@ broke. Seconds are of one run of each, one after the other; ours with its tracin
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import os
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from workers import add_options, model_and_images, prepare, tensorflow_on, write
 
 MOST_ABOVE = 1.02
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Both attacks; what `show` prints, ready for JSON."""
-    import tensorflow as tf
+    tensorflow_on(options.threads)
     import torch
     from networks import check_logits, plain_layers, torch_network
 
     from erkeras.attacks import CarliniWagner
-    from erkeras.data import load_dataset
-    from erkeras.serving.folder import find_model, load_model
     from erkeras.threat import ThreatModel
 
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     torch.set_num_threads(options.threads)
-    kind, path, card = find_model(options.model)
-    model = load_model(kind, path)
-    sample = load_dataset(card["dataset"]["name"] if card else options.dataset).test.sample(
-        options.images, options.seed
-    )
+    model, sample = model_and_images(options, options.images, options.seed)
 
     network = torch_network(plain_layers(model), torch.contiguous_format).eval().requires_grad_(False)
     images = torch.from_numpy(sample.images.transpose(0, 3, 1, 2).copy())
@@ -74,7 +64,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     both = broken["erkeras"] & broken["foolbox"]
     return {
-        "options": {name: str(value) for name, value in vars(options).items() if name != "json"},
+        "options": vars(options),
         "versions": {name: version(name) for name in ("tensorflow", "keras", "torch", "foolbox")},
         "correct": int(right.sum()),
         "broken by both": int(both.sum()),
@@ -134,26 +124,17 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", type=Path, default=Path("saved_models/mnist-er-classifier"))
-    parser.add_argument("--dataset", default="mnist", help="for a .keras file; a folder knows its own")
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--epsilon", type=float, default=1.5, help="of the count within it")
     parser.add_argument("--searches", type=int, default=9, help="binary search steps")
     parser.add_argument("--iterations", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    add_options(parser)
     options = parser.parse_args()
-    for name in ("torch", "foolbox"):
-        if importlib.util.find_spec(name) is None:
-            print(f"This measures against foolbox in PyTorch: pip install {name}", file=sys.stderr)
-            return 2
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare("torch", "foolbox")
     results = measure(options)
     show(results)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    write(results, options.json)
     broken = [row["broken"] for row in results["attacks"].values()]
     return int(broken[0] < broken[1] or results["mean l2, ours / theirs"] > MOST_ABOVE)
 

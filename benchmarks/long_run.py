@@ -9,25 +9,22 @@ the model's Python code: after the first part it must not any more.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from workers import tensorflow_on
+from workers import add_options, model_and_images, prepare, tensorflow_on, write
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, metavar="MODEL", help="a folder of erkeras train")
-    parser.add_argument("--dataset", help="the model's own by default")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    add_options(parser)
     options = parser.parse_args()
+    prepare()
     parts = measure(options)
     first, last = parts[0], parts[-1]
     growth = max(part["mib"] for part in parts[1:]) / first["mib"] - 1 if len(parts) > 1 else 0.0
@@ -36,19 +33,16 @@ def main() -> None:
         f"{first['traces']}, at the end {last['traces']}; memory {first['mib']:.0f} MiB after it, at most "
         f"{100 * growth:+.1f}% later."
     )
-    if options.json:
-        options.json.write_text(json.dumps(parts, indent=1) + "\n")
+    write(parts, options.json)
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """What was so after each part of the images that the evaluation takes at once."""
     tensorflow_on(options.threads, intra_op=1)
-    from erkeras import ThreatModel, evaluate_robustness, load_dataset
+    from erkeras import ThreatModel, evaluate_robustness
     from erkeras.attacks import AutoAttack, Victim
-    from erkeras.serving.folder import find_model, load_model
 
-    kind, path, card = find_model(options.model)
-    model = load_model(kind, path)
+    model, split = model_and_images(options, options.images, 0)
     traces = 0
 
     def counted(images: Any) -> Any:
@@ -56,8 +50,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         traces += 1
         return model(images, training=False)
 
-    name = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]
-    split = load_dataset(name).test.sample(options.images, 0)
     attack = AutoAttack(ThreatModel("l_inf", options.epsilon))
     parts: list[dict[str, Any]] = []
     started = time.perf_counter()

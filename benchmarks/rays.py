@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
 import sys
 import time
 import types
@@ -26,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from networks import Layer, check_logits, plain_layers, torch_network
-from workers import Worker, tensorflow_on
+from workers import Worker, add_options, model_and_images, prepare, tensorflow_on, write
 
 SAMPLE_SEED = 0
 
@@ -45,14 +43,10 @@ class Task(NamedTuple):
 
 def erkeras_side(options: argparse.Namespace) -> tuple[Attack, Task]:
     tensorflow_on(options.threads)
-    from erkeras import ThreatModel, load_dataset
+    from erkeras import ThreatModel
     from erkeras.attacks import RayS, Victim
-    from erkeras.serving.folder import find_model, load_model
 
-    kind, path, card = find_model(options.model)
-    model = load_model(kind, path)
-    dataset = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]
-    split = load_dataset(dataset).test.sample(options.images, SAMPLE_SEED)
+    model, split = model_and_images(options, options.images, SAMPLE_SEED)
     victim = Victim(model)
     logits = victim.outputs_for(split.images)
     right = logits.argmax(axis=1) == split.labels
@@ -127,7 +121,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         worker.close()
     return {
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
+        "options": vars(options),
         "versions": {name: version(name) for name in ("tensorflow", "keras", "torch")},
         "attacked": len(ours.message.images),
         "sides": sides,
@@ -163,36 +157,21 @@ def show(results: dict[str, Any]) -> None:
     )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--original", type=Path, required=True, metavar="FOLDER", help="a checkout of RayS")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("saved_models/mnist-er-classifier"),
-        help="a folder that erkeras train wrote, or a .keras file",
-    )
-    parser.add_argument("--dataset", help="the model's own, or mnist, by default")
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    add_options(parser)
     options = parser.parse_args()
     if not (options.original / "RayS.py").is_file():
         parser.error(f"{options.original} has no RayS.py: give a checkout of uclaml/RayS")
-    if importlib.util.find_spec("torch") is None:
-        print("This measures against PyTorch, which is not installed: pip install 'erkeras[bench]'", file=sys.stderr)
-        return 2
-    # Read when the workers load their libraries. By default PyTorch's idle threads spin, on cores that others need.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare("torch")
     results = measure(options)
     show(results)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
-    return 0
+    write(results, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

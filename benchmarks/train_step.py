@@ -15,23 +15,18 @@ its turns too; its rate is the ceiling that the steps are held against.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
-import json
 import math
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from networks import Layer, check_logits, plain_layers, torch_network
-from workers import Worker, tensorflow_on
+from workers import Worker, add_options, prepare, tensorflow_on, write
 
 if TYPE_CHECKING:
     import torch
@@ -306,29 +301,21 @@ def show(results: dict[str, Any]) -> None:
     )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--network", choices=NETWORKS, default="mnist")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=7, help="of PGD")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a contender in a round")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    add_options(parser, of_a_model=False)
     options = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        print("This measures against PyTorch, which is not installed: pip install 'erkeras[bench]'", file=sys.stderr)
-        return 2
-    # Read when the workers load their libraries. By default PyTorch's idle threads spin, on cores that others need.
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare("torch")
     results = measure(options)
     show(results)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
-    return 0
+    write(results, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

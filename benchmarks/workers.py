@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib.util
+import json
 import multiprocessing
+import os
 import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+
+def add_options(parser: argparse.ArgumentParser, of_a_model: bool = True) -> None:
+    """The options that every benchmark has, and those of one that attacks a model."""
+    if of_a_model:
+        parser.add_argument(
+            "--model",
+            type=Path,
+            default=Path("saved_models/mnist-er-classifier"),
+            help="a folder that erkeras train wrote, or a .keras file",
+        )
+        parser.add_argument("--dataset", help="the model's own, or mnist, by default")
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+
+
+def prepare(*packages: str) -> None:
+    """Ends the program where a package is missing; says what the workers' libraries read when they load."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"This measures against what is not installed: pip install {' '.join(missing)}", file=sys.stderr)
+        sys.exit(2)
+    # By default PyTorch's idle threads spin, on cores that others need.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def write(results: Any, path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(results, indent=2, default=str) + "\n")
+
+
+def model_and_images(options: argparse.Namespace, count: int, seed: int) -> tuple[Any, Any]:
+    """The Keras model of the options, and so many test images of its data set."""
+    from erkeras import load_dataset
+    from erkeras.serving.folder import find_model, load_model
+
+    kind, path, card = find_model(options.model)
+    name = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]
+    return load_model(kind, path), load_dataset(name).test.sample(count, seed)
 
 
 def tensorflow_on(threads: int, intra_op: int | None = None) -> Any:

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .curve import draw_curve
 from .options import COUNT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, writable
+from .target import AIMED, ATTACKS, Settings, Target, find_target, make_attacks
 
-ATTACKS = (
-    "fgsm",
-    "pgd",
-    "apgd-ce",
-    "apgd-dlr",
-    "apgd-t",
-    "fab",
-    "fab-t",
-    "square",
-    "cw",
-    "rays",
-    "autoattack",
-)
-#: Those that can aim at the detector too.
-AIMED = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 #: Images that a gallery shows.
 _SHOWN = 10
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What the options say of the attacks."""
-
-    attacks: tuple[str, ...]
-    version: str
-    steps: int
-    step_size: float | None
-    restarts: int | None
-    iterations: int | None
-    queries: int | None
-    with_detector: bool
 
 
 @click.command()
@@ -117,7 +87,7 @@ def attack(
         return _verify(verify, model, modules)
     if model is None:
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
-    settings = _Settings(**options)
+    settings = Settings(**options)
     target = find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
     if card:
         if target.card is None or record or epsilons:
@@ -144,7 +114,7 @@ def attack(
     console.load_tensorflow(for_attacks=True)
     from erkeras.evaluation import evaluate_robustness
 
-    images, chosen, victim = target.images(), _make(settings, target.threat), target.load(settings.with_detector)
+    images, chosen, victim = target.images(), make_attacks(settings, target.threat), target.load(settings.with_detector)
     if record is not None:
         record.parent.mkdir(exist_ok=True)
         opened = opened or _create_record(record, target, settings, chosen)
@@ -160,118 +130,7 @@ def attack(
         console.output.print(f"Recorded in {record}: erkeras attack --verify {record}")
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A model, found and checked, and the images it is attacked on."""
-
-    model: Path
-    kind: str
-    path: Path
-    card: dict[str, Any] | None
-    dataset: str
-    split: str
-    threat: Any
-    limit: int
-    seed: int
-    modules: tuple[str, ...]
-
-    def images(self) -> Any:
-        from erkeras.data import load_dataset
-
-        return getattr(load_dataset(self.dataset), self.split).sample(self.limit, self.seed)
-
-    def load(self, with_detector: bool) -> Any:
-        from erkeras.serving.folder import load_model
-
-        for module in self.modules:
-            importlib.import_module(module)
-        model = load_model(self.kind, self.path)
-        if not with_detector:
-            return model
-        from erkeras.detection import ERDetector
-
-        return ERDetector.load(self.model / "detector.npz", model).outputs
-
-
-def find_target(
-    model: Path,
-    dataset: str | None,
-    split: str,
-    norm: str,
-    epsilon: float | None,
-    limit: int,
-    seed: int,
-    settings: _Settings,
-    modules: tuple[str, ...],
-) -> _Target:
-    from erkeras.data import check_dataset
-    from erkeras.errors import InputError
-    from erkeras.serving.folder import find_model
-    from erkeras.threat import ThreatModel
-
-    kind, path, card = find_model(model)
-    if dataset is None:
-        if card is None:
-            raise InputError(f"{model} does not say what it was trained on: give --dataset.")
-        dataset = card["dataset"]["name"]
-    if epsilon is None:
-        if card is None or norm != "l_inf":
-            raise InputError(f"no epsilon is known for {model} and the norm {norm}: give --epsilon.")
-        epsilon = card["evaluation"]["epsilon"]
-    shape = check_dataset(dataset)
-    if card is not None and list(shape) != card["dataset"]["image_shape"]:
-        raise InputError(
-            f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
-            "give images of its size."
-        )
-    if settings.with_detector:
-        unfit = [name for name in settings.attacks if name not in AIMED]
-        if card is None or unfit:
-            raise InputError(
-                f"--with-detector was given with {f'the attack {unfit[0]}' if unfit else model}: give a folder that "
-                f"erkeras train wrote, and attacks among {', '.join(AIMED)}."
-            )
-    return _Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed, modules)
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(str(number) for number in shape)
-
-
-def _make(settings: _Settings, threat: Any) -> list[Any]:
-    """The attacks that were asked for, each once."""
-    from erkeras.attacks import APGD, FAB, FGSM, PGD, AutoAttack, CarliniWagner, RayS, Square
-
-    step_size = threat.epsilon / 30 if settings.step_size is None else settings.step_size
-
-    def given(**options: Any) -> dict[str, Any]:
-        return {name: value for name, value in options.items() if value is not None}
-
-    restarts = given(restarts=settings.restarts)
-    iterative = {**restarts, **given(iterations=settings.iterations)}
-    queries = given(queries=settings.queries)
-    makers: dict[str, Callable[[], Any]] = {
-        "fgsm": lambda: FGSM(threat),
-        "pgd": lambda: PGD(threat, settings.steps, step_size, settings.restarts or 5),
-        "apgd-ce": lambda: APGD(threat, **iterative),
-        "apgd-dlr": lambda: APGD(threat, loss="dlr", **iterative),
-        "apgd-t": lambda: APGD(threat, loss="dlr", targets=9, **iterative),
-        "fab": lambda: FAB(threat, minimise=False, **iterative),
-        "fab-t": lambda: FAB(threat, targets=9, minimise=False, **iterative),
-        "square": lambda: Square(threat, **queries, **restarts),
-        "cw": lambda: CarliniWagner(threat, **given(iterations=settings.iterations)),
-        "rays": lambda: RayS(threat, **queries),
-        "autoattack": lambda: AutoAttack(threat, settings.version),
-    }
-    chosen = [makers[name]() for name in dict.fromkeys(settings.attacks)]
-    if settings.with_detector:
-        from erkeras.attacks import aim_at_detector
-
-        return [aim_at_detector(attack) for attack in chosen]
-    return chosen
-
-
-def _record_settings(target: _Target, settings: _Settings, **more: Any) -> dict[str, Any]:
+def _record_settings(target: Target, settings: Settings, **more: Any) -> dict[str, Any]:
     import dataclasses
 
     from erkeras.serving.folder import fingerprint
@@ -289,7 +148,7 @@ def _record_settings(target: _Target, settings: _Settings, **more: Any) -> dict[
     }
 
 
-def _open_record(folder: Path | None, resume: bool, target: _Target, settings: _Settings) -> Any:
+def _open_record(folder: Path | None, resume: bool, target: Target, settings: Settings) -> Any:
     """The record to go on with; None where there is none yet. Without TensorFlow."""
     from erkeras.errors import InputError
     from erkeras.evaluation.record import Record
@@ -305,7 +164,7 @@ def _open_record(folder: Path | None, resume: bool, target: _Target, settings: _
     return record
 
 
-def _create_record(folder: Path, target: _Target, settings: _Settings, attacks: list[Any]) -> Any:
+def _create_record(folder: Path, target: Target, settings: Settings, attacks: list[Any]) -> Any:
     from erkeras.evaluation import Record
     from erkeras.training import versions
 
@@ -342,17 +201,17 @@ def _verify(folder: Path, model: Path | None, modules: tuple[str, ...]) -> None:
         )
     from . import console
 
-    console.load_tensorflow(for_attacks=True)
+    console.load_tensorflow(for_attacks=True)  # the same kernels, to the last bit
     from erkeras.evaluation import verify_record
 
-    settings = _Settings(**{**asked["asked"], "attacks": tuple(asked["asked"]["attacks"])})
+    settings = Settings(**{**asked["asked"], "attacks": tuple(asked["asked"]["attacks"])})
     threat = ThreatModel(**asked["threat"])
-    target = _Target(
+    target = Target(
         where, kind, path, card, asked["dataset"], asked["split"], threat, asked["limit"], asked["seed"], modules
     )
     from erkeras.data import load_dataset
 
-    attacks = _make(settings, threat)
+    attacks = make_attacks(settings, threat)
     split = getattr(load_dataset(target.dataset), target.split)
     found = verify_record(record, target.load(settings.with_detector), split, attacks[0])
     if len(found.doubtful) or found.recorded != found.recomputed:
@@ -367,7 +226,7 @@ def _verify(folder: Path, model: Path | None, modules: tuple[str, ...]) -> None:
     )
 
 
-def _title(target: _Target, settings: _Settings) -> str:
+def _title(target: Target, settings: Settings) -> str:
     """Tells an evaluation in a card from the others."""
     names = [f"autoattack {settings.version}" if name == "autoattack" else name for name in settings.attacks]
     threat = f"{target.threat.norm} {target.threat.epsilon:g}"
@@ -375,7 +234,7 @@ def _title(target: _Target, settings: _Settings) -> str:
     return " ".join(word for word in words if word)
 
 
-def _add_to_card(target: _Target, settings: _Settings, robustness: Any, record: Path) -> None:
+def _add_to_card(target: Target, settings: Settings, robustness: Any, record: Path) -> None:
     import dataclasses
 
     from erkeras.serving.folder import add_evaluation
@@ -394,53 +253,7 @@ def _add_to_card(target: _Target, settings: _Settings, robustness: Any, record: 
     )
 
 
-def settings_of(attacks: tuple[str, ...]) -> _Settings:
-    """The attacks at their defaults."""
-    return _Settings(attacks, "standard", 40, None, None, None, None, False)
-
-
-def draw_curve(
-    targets: list[_Target], settings: _Settings, epsilons: tuple[float, ...], path: Path
-) -> dict[str, list[float]]:
-    """Measures and shows the accuracy of models over epsilon; by the model's folder."""
-    from . import console
-
-    console.load_tensorflow(for_attacks=True)
-    from erkeras.evaluation import accuracy_curve, draw_curves
-    from erkeras.serving.card import percent
-
-    curves = {}
-    with console.RichProgress() as progress:
-        for target in targets:
-            images, victim = target.images(), target.load(settings.with_detector)
-            work = sum(part.work for attack in _make(settings, target.threat) for part in attack.parts)
-            progress.stage(f"attacking {target.model.name}", len(images) * work * len(epsilons))
-            curves[str(target.model)] = accuracy_curve(
-                victim,
-                images,
-                lambda threat: _make(settings, threat),
-                target.threat,
-                epsilons,
-                seed=target.seed,
-                progress=progress.advance,
-            )
-    first, names = targets[0], " + ".join(dict.fromkeys(settings.attacks))
-    console.print_table(
-        f"Robust accuracy on {len(images)} {first.split} images of {first.dataset}, {names}",
-        [f"epsilon ({first.threat.norm})", *curves],
-        [
-            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in curves.values())]
-            for row, epsilon in enumerate(epsilons)
-        ],
-    )
-    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
-    labelled = short if len(short) == len(curves) else curves
-    draw_curves(path, epsilons, labelled, f"{first.dataset}, {len(images)} images, {names}", first.threat.norm)
-    console.output.print(f"Drawn in {path}")
-    return curves
-
-
-def _show(target: _Target, robustness: Any) -> None:
+def _show(target: Target, robustness: Any) -> None:
     from erkeras.serving.card import percent
 
     from . import console
@@ -463,8 +276,8 @@ def _show(target: _Target, robustness: Any) -> None:
 
 
 def _write(
-    target: _Target,
-    settings: _Settings,
+    target: Target,
+    settings: Settings,
     images: Any,
     robustness: Any,
     json_file: Path | None,
@@ -500,7 +313,7 @@ def _write(
         _draw_gallery(target, images, robustness, gallery)
 
 
-def _draw_gallery(target: _Target, images: Any, robustness: Any, path: Path) -> None:
+def _draw_gallery(target: Target, images: Any, robustness: Any, path: Path) -> None:
     from erkeras.evaluation import draw_gallery
 
     from . import console

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from .attack import ATTACKS, draw_curve, find_target, settings_of
 from .options import COUNT, EPSILONS, MODULES, PATH, SEED, writable
+from .target import ATTACKS, Settings, Target, find_target, make_attacks
 
 
 @click.command()
@@ -40,7 +40,7 @@ def curve(
 
     for path in (output, json_file):
         writable(path)
-    settings = settings_of(attacks)
+    settings = Settings(attacks)
     targets = [
         find_target(model, dataset, "test", norm, epsilons[-1], limit, seed, settings, modules) for model in models
     ]
@@ -49,3 +49,44 @@ def curve(
     curves = draw_curve(targets, settings, epsilons, output)
     if json_file is not None:
         write_text(json_file, json.dumps({"epsilons": epsilons, "attacks": attacks, "accuracies": curves}, indent=1))
+
+
+def draw_curve(
+    targets: list[Target], settings: Settings, epsilons: tuple[float, ...], path: Path
+) -> dict[str, list[float]]:
+    """Measures and shows the accuracy of models over epsilon; by the model's folder."""
+    from . import console
+
+    console.load_tensorflow(for_attacks=True)
+    from erkeras.evaluation import accuracy_curve, draw_curves
+    from erkeras.serving.card import percent
+
+    curves = {}
+    with console.RichProgress() as progress:
+        for target in targets:
+            images, victim = target.images(), target.load(settings.with_detector)
+            work = sum(part.work for attack in make_attacks(settings, target.threat) for part in attack.parts)
+            progress.stage(f"attacking {target.model.name}", len(images) * work * len(epsilons))
+            curves[str(target.model)] = accuracy_curve(
+                victim,
+                images,
+                lambda threat: make_attacks(settings, threat),
+                target.threat,
+                epsilons,
+                seed=target.seed,
+                progress=progress.advance,
+            )
+    first, names = targets[0], " + ".join(dict.fromkeys(settings.attacks))
+    console.print_table(
+        f"Robust accuracy on {len(images)} {first.split} images of {first.dataset}, {names}",
+        [f"epsilon ({first.threat.norm})", *curves],
+        [
+            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in curves.values())]
+            for row, epsilon in enumerate(epsilons)
+        ],
+    )
+    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
+    labelled = short if len(short) == len(curves) else curves
+    draw_curves(path, epsilons, labelled, f"{first.dataset}, {len(images)} images, {names}", first.threat.norm)
+    console.output.print(f"Drawn in {path}")
+    return curves

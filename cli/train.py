@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from erkeras.recipes import DEFENSES, NETWORK_NAMES
+from erkeras.recipes import DEFENSES
 
 from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 
@@ -48,8 +48,6 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
     "--structured", type=FiniteFloat(0, 1), help="Portion of the adversary's starts that are stripes and blocks."
 )
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
-@click.option("--network", type=click.Choice(NETWORK_NAMES))
-@click.option("--code-size", type=COUNT)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
 @click.option("--restarts", type=COUNT, default=5, show_default=True, help="Restarts of the PGD that judges.")

@@ -7,18 +7,17 @@ call it, and a user's own script may.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import platform
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from erkeras import __version__
+from erkeras.building import build_model
 from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
 from erkeras.files import write_text
@@ -109,93 +108,6 @@ def _compare(output: Path, before: dict[str, Any], job: Job) -> None:
     if differing:
         listed = ", ".join(f"{key} {flat[0].get(key)} (now {flat[1][key]})" for key in differing)
         raise InputError(f"{output} was started with {listed}: give the same settings, or another --output.")
-
-
-def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_per_epoch: int, seed: int) -> Any:
-    """A compiled ERClassifier with fresh weights, all as the recipe says."""
-    import keras
-
-    from erkeras.models import TRADES, ERClassifier
-
-    keras.utils.set_random_seed(seed)
-    total_steps = recipe.epochs * steps_per_epoch
-    model = ERClassifier(
-        *_build_networks(recipe, image_shape, classes),
-        regularizer=_build_regularizer(recipe),
-        adversary=_build_adversary(recipe),
-        objective=TRADES(recipe.beta) if recipe.objective == "trades" else None,
-        clean_fraction=recipe.clean_fraction,
-        epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
-        inner_bfloat16=recipe.bfloat16,
-        averaging=recipe.averaging,
-        seed=seed,
-    )
-    rate: Any = recipe.learning_rate
-    if recipe.one_cycle:
-        rising = max(1, round(0.3 * total_steps))
-        rate = keras.optimizers.schedules.CosineDecay(
-            rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
-        )
-    model.compile(
-        keras.optimizers.Adam(rate),
-        critic_optimizer=keras.optimizers.Adam(recipe.critic_learning_rate),
-        regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
-    )
-    return model
-
-
-def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
-    from erkeras.models.networks import build_networks, with_gaussian_code, without_bottleneck
-
-    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
-    if not recipe.bottleneck:
-        return without_bottleneck(encoder, classes)
-    if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
-        encoder = with_gaussian_code(encoder, recipe.coefficient)
-    return encoder, classifier
-
-
-def _build_regularizer(recipe: Recipe) -> Any:
-    from erkeras.models import MaximumMeanDiscrepancy, WassersteinCritic
-    from erkeras.models.networks import build_critic
-
-    if not recipe.coefficient or recipe.regularizer == "gaussian-kl":
-        return None
-    if recipe.regularizer == "wasserstein":
-        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
-        return WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
-    if recipe.regularizer == "mmd":
-        return MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
-    return import_regularizer(recipe.regularizer)(coefficient=recipe.coefficient, coupling=recipe.coupling)
-
-
-def _build_adversary(recipe: Recipe) -> Any:
-    from erkeras.attacks import PGD, DivergencePGD
-    from erkeras.threat import ThreatModel
-
-    if not recipe.epsilon * recipe.training_ratio:
-        return None
-    threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
-    attack = DivergencePGD if recipe.objective == "trades" else PGD
-    return attack(
-        threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon, structured=recipe.structured
-    )
-
-
-def import_regularizer(path: str) -> Any:
-    """A user's own class of regularizers, MODULE:CLASS.
-
-    Raises:
-        InputError: where there is none of that name.
-    """
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"the regularizer {path!r} cannot be imported ({error}): give wasserstein, mmd, gaussian-kl, or "
-            "MODULE:CLASS of a module in this folder."
-        ) from error
 
 
 def fit_model(
@@ -414,6 +326,3 @@ def versions() -> dict[str, str]:
     """Of everything that figures depend on."""
     packages = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
     return {"erkeras": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-__all__ = ["Job", "Progress", "build_model", "check_output", "fit_model", "train", "training_folder"]

@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from erkeras.building import build_model
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.recipes import find_recipe
 from erkeras.serving import detect_with, load_model, read_card
-from erkeras.training import Job, Progress, build_model, check_output, judging_attacks, train, training_folder
+from erkeras.training import Job, Progress, check_output, judging_attacks, train, training_folder
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):

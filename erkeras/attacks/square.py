@@ -203,8 +203,7 @@ class Square(Attack):
 def _corner(drawn: tf.Tensor, side: tf.Tensor, limit: int, last: Any = 1) -> tf.Tensor:
     """Uniformly random places, int32, where a span of `side` pixels of `limit` begins; the last one where `last` is 1.
 
-    The original leaves out the last row and column after its start, and so finds much less on images whose ink touches
-    the border: 150 instead of 118 of 288 validation digits stand (l2, epsilon 0.8, mean of 6 seeds).
+    The original never reaches the last row and column after its start, and so cannot use what is there.
     """
     choices = tf.maximum(limit - side + last, 1)
     return tf.minimum(tf.cast(drawn * tf.cast(choices, drawn.dtype), tf.int32), choices - 1)

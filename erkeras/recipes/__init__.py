@@ -1,6 +1,6 @@
 """Settings of training as data: one row for each data set and recipe. Nothing here computes."""
 
 from erkeras.recipes.recipe import Recipe
-from erkeras.recipes.table import DEFENSES, NETWORK_NAMES, RECIPE_NAMES, REGULARIZERS, TITLES, find_recipe
+from erkeras.recipes.table import DEFENSES, RECIPE_NAMES, REGULARIZERS, TITLES, find_recipe
 
-__all__ = ["DEFENSES", "NETWORK_NAMES", "RECIPE_NAMES", "REGULARIZERS", "TITLES", "Recipe", "find_recipe"]
+__all__ = ["DEFENSES", "RECIPE_NAMES", "REGULARIZERS", "TITLES", "Recipe", "find_recipe"]

@@ -69,8 +69,6 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
 }
 
-#: What `erkeras.models.networks` builds.
-NETWORK_NAMES = ("digits", "mnist", "mnist-large", "colour")
 #: Ours, by name; a recipe may name a user's own as MODULE:CLASS.
 REGULARIZERS = ("wasserstein", "mmd", "gaussian-kl")
 #: What the paper calls them.

@@ -1,4 +1,4 @@
-"""Models whose nearest adversarial images are known exactly, for the tests of attacks that look for them."""
+"""What the tests of attacks share: models whose nearest adversarial images are known exactly, and parts of batches."""
 
 import keras
 import numpy as np
@@ -32,16 +32,16 @@ def points_of(model, shape, seed=0):
     return images, model(tf.constant(images)).numpy().argmax(axis=1)
 
 
-def steep_network():
-    """A random convolutional network of 6 x 6 images and 4 classes."""
-    steep = keras.initializers.VarianceScaling(8.0)
+def steep_network(classes=4, scale=8.0):
+    """A random convolutional network of 6 x 6 images with steep logits."""
+    steep = keras.initializers.VarianceScaling(scale)
     return keras.Sequential(
         [
             keras.Input((6, 6, 1)),
             layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
             layers.Flatten(),
             layers.Dense(12, activation="relu", kernel_initializer=steep),
-            layers.Dense(4, kernel_initializer=steep),
+            layers.Dense(classes, kernel_initializer=steep),
         ]
     )
 
@@ -110,3 +110,16 @@ def images_at(distance, count, matrix, norm):
         low, high = np.where(far, low, middle), np.where(far, middle, high)
     np.testing.assert_allclose(nearest_distances(images, labels, matrix, norm, (-1.0, 2.0)), distance, rtol=1e-6)
     return images.astype(np.float32), labels
+
+
+def check_parts(run, count=50, atol=1e-6):
+    """`run(rows)` must give for part of the images, alone and in any order, what it gives for all of them."""
+    everything = run(np.arange(count))
+    assert 5 < everything.success.sum() < count - 3
+    parts = [np.arange(37), np.arange(37, count), np.random.default_rng(8).permutation(count)]
+    for rows in [*parts, *np.arange(0, count, 7)[:, np.newaxis]]:
+        part = run(rows)
+        for name in ("success", "predictions", "clean_predictions", "queries"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(everything, name)[rows], name)
+        np.testing.assert_allclose(part.images, everything.images[rows], atol=atol)
+    return everything

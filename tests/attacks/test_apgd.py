@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from closed_forms import check_parts, linear_model, uniform
 
 from erkeras import randomness
 from erkeras.attacks import APGD
@@ -18,15 +18,6 @@ SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 NORMS = ["l_inf", "l2"]
 EPSILON = {"l_inf": 0.1, "l2": 0.4}
 CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)  # of 100 iterations
-
-
-def uniform(shape, low=0.0, high=1.0, seed=0):
-    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
-
-
-def linear_model(matrix):
-    matrix = tf.constant(matrix, tf.float32)
-    return lambda images: tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ matrix
 
 
 def batch_of(images, labels, model, seed=0, attempt=0):
@@ -60,31 +51,6 @@ def follow(attack, model, batch, delays=None):
         state = step(state, tf.constant((moment < delays) | (moment >= delays + attack.length - 1)))
     moments = delays + np.arange(attack.length)[:, np.newaxis]
     return {name: np.stack([state[name] for state in states])[moments, np.arange(count)] for name in first}
-
-
-@pytest.fixture
-def network():
-    """A random convolutional network of 6 x 6 images with steep logits."""
-    steep = keras.initializers.VarianceScaling(8.0)
-    return keras.Sequential(
-        [
-            keras.Input((6, 6, 1)),
-            layers.Rescaling(2.0, offset=-1.0),
-            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
-            layers.Flatten(),
-            layers.Dense(12, activation="relu", kernel_initializer=steep),
-            layers.Dense(5, kernel_initializer=steep),
-        ]
-    )
-
-
-@pytest.fixture
-def points(network):
-    """Fifty images with the network's own labels, but for every tenth, whose label is wrong."""
-    images = uniform((50, 6, 6, 1))
-    labels = network(images).numpy().argmax(axis=1)
-    labels[::10] = (labels[::10] + 1) % 5
-    return images, labels
 
 
 class Rendering:
@@ -315,12 +281,6 @@ def test_equal_logits_make_no_nan(norm, loss, targets):
         assert np.isfinite(made[name]).all(), name
 
 
-def same(first, second):
-    for name in ("success", "predictions", "clean_predictions", "queries"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    np.testing.assert_allclose(first.images, second.images, atol=1e-6)
-
-
 @pytest.mark.parametrize(("norm", "loss", "targets"), [("l_inf", "cross_entropy", 0), ("l2", "dlr", 3)])
 def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm, loss, targets):
     images, labels = points
@@ -329,19 +289,7 @@ def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm
     def run(rows):
         return attack(network, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
 
-    def rows_of(result, rows):
-        fields = {name: value[rows] for name, value in vars(result).items() if name != "outputs"}
-        return type(result)(**fields, outputs=result.outputs)
-
-    everything = run(np.arange(50))
-    assert 5 < everything.success.sum() < 50
-    for start in range(0, 50, 37):
-        rows = np.arange(50)[start : start + 37]
-        same(run(rows), rows_of(everything, rows))
-    for row in range(0, 50, 7):
-        same(run(np.array([row])), rows_of(everything, [row]))
-    order = np.random.default_rng(8).permutation(50)
-    same(run(order), rows_of(everything, order))
+    check_parts(run)
 
 
 def test_ends_at_the_first_misclassified_iterate(network, points):

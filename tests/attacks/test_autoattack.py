@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from closed_forms import steep_network
 
 from erkeras.attacks import APGD, FAB, AutoAttack, Square
 from erkeras.attacks.autoattack import VERSIONS
@@ -16,16 +16,7 @@ THREAT = ThreatModel("l_inf", 0.06)
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(3)
-    steep = keras.initializers.VarianceScaling(4.0)
-    return keras.Sequential(
-        [
-            keras.Input((6, 6, 1)),
-            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
-            layers.Flatten(),
-            layers.Dense(12, activation="relu", kernel_initializer=steep),
-            layers.Dense(5, kernel_initializer=steep),
-        ]
-    )
+    return steep_network(classes=5, scale=4.0)
 
 
 @pytest.fixture(scope="module")

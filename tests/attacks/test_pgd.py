@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
-from keras import layers
+from closed_forms import check_parts, linear_model, uniform
 
 from erkeras.attacks import PGD, Victim
 from erkeras.errors import InputError
@@ -17,41 +17,8 @@ NORMS = ["l_inf", "l2"]
 EPSILON = {"l_inf": 0.1, "l2": 0.4}
 
 
-def uniform(shape, low=0.0, high=1.0, seed=0):
-    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
-
-
-def linear_model(matrix):
-    matrix = tf.constant(matrix, tf.float32)
-    return lambda images: tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ matrix
-
-
 def cross_entropy(model, images, labels):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))).numpy()
-
-
-@pytest.fixture
-def network():
-    """A random convolutional network of 6 x 6 images with steep logits."""
-    steep = keras.initializers.VarianceScaling(8.0)
-    return keras.Sequential(
-        [
-            keras.Input((6, 6, 1)),
-            layers.Conv2D(6, 3, activation="relu", kernel_initializer=steep),
-            layers.Flatten(),
-            layers.Dense(12, activation="relu", kernel_initializer=steep),
-            layers.Dense(4, kernel_initializer=steep),
-        ]
-    )
-
-
-@pytest.fixture
-def points(network):
-    """Fifty images with the network's own labels, but for every tenth, whose label is wrong."""
-    images = uniform((50, 6, 6, 1))
-    labels = network(images).numpy().argmax(axis=1)
-    labels[::10] = (labels[::10] + 1) % 4
-    return images, labels
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -190,12 +157,6 @@ def test_restarts_never_weaken_any_image(network, points):
     assert gain.max() > 1e-4
 
 
-def same(first, second):
-    for name in ("success", "predictions", "clean_predictions", "queries"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    np.testing.assert_allclose(first.images, second.images, atol=1e-6)
-
-
 @pytest.mark.parametrize("norm", NORMS)
 def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm):
     images, labels = points
@@ -204,19 +165,7 @@ def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm
     def run(rows):
         return attack(network, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
 
-    def rows_of(result, rows):
-        fields = {name: value[rows] for name, value in vars(result).items() if name != "outputs"}
-        return type(result)(**fields, outputs=result.outputs)
-
-    everything = run(np.arange(50))
-    assert 5 < everything.success.sum() < 50
-    for start in range(0, 50, 37):
-        rows = np.arange(50)[start : start + 37]
-        same(run(rows), rows_of(everything, rows))
-    for row in range(0, 50, 7):
-        same(run(np.array([row])), rows_of(everything, [row]))
-    order = np.random.default_rng(8).permutation(50)
-    same(run(order), rows_of(everything, order))
+    everything = check_parts(run)
     np.testing.assert_array_equal(
         attack(network, images, labels, seed=6, internal_batch=50).success, everything.success
     )

@@ -141,7 +141,7 @@ def test_the_detector_is_attacked_with_the_model(anywhere, saved_model):
 
 
 def test_every_attack_is_known_by_its_name(anywhere, saved_model):
-    from erkeras.cli.attack import ATTACKS
+    from erkeras.cli.target import ATTACKS
 
     names = [name for name in ATTACKS if name not in ("autoattack", "cw")]
     arguments = [part for name in names for part in ("--attack", name)]

@@ -1,0 +1,150 @@
+"""What is attacked, and by what: a model and its images found and checked, and the attacks made of their options."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ATTACKS = (
+    "fgsm",
+    "pgd",
+    "apgd-ce",
+    "apgd-dlr",
+    "apgd-t",
+    "fab",
+    "fab-t",
+    "square",
+    "cw",
+    "rays",
+    "autoattack",
+)
+#: Those that can aim at the detector too.
+AIMED = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say of the attacks."""
+
+    attacks: tuple[str, ...]
+    version: str = "standard"
+    steps: int = 40
+    step_size: float | None = None
+    restarts: int | None = None
+    iterations: int | None = None
+    queries: int | None = None
+    with_detector: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, found and checked, and the images it is attacked on."""
+
+    model: Path
+    kind: str
+    path: Path
+    card: dict[str, Any] | None
+    dataset: str
+    split: str
+    threat: Any
+    limit: int
+    seed: int
+    modules: tuple[str, ...]
+
+    def images(self) -> Any:
+        from erkeras.data import load_dataset
+
+        return getattr(load_dataset(self.dataset), self.split).sample(self.limit, self.seed)
+
+    def load(self, with_detector: bool) -> Any:
+        from erkeras.serving.folder import load_model
+
+        for module in self.modules:
+            importlib.import_module(module)
+        model = load_model(self.kind, self.path)
+        if not with_detector:
+            return model
+        from erkeras.detection import ERDetector
+
+        return ERDetector.load(self.model / "detector.npz", model).outputs
+
+
+def find_target(
+    model: Path,
+    dataset: str | None,
+    split: str,
+    norm: str,
+    epsilon: float | None,
+    limit: int,
+    seed: int,
+    settings: Settings,
+    modules: tuple[str, ...],
+) -> Target:
+    from erkeras.data import check_dataset
+    from erkeras.errors import InputError
+    from erkeras.serving.folder import find_model
+    from erkeras.threat import ThreatModel
+
+    kind, path, card = find_model(model)
+    if dataset is None:
+        if card is None:
+            raise InputError(f"{model} does not say what it was trained on: give --dataset.")
+        dataset = card["dataset"]["name"]
+    if epsilon is None:
+        if card is None or norm != "l_inf":
+            raise InputError(f"no epsilon is known for {model} and the norm {norm}: give --epsilon.")
+        epsilon = card["evaluation"]["epsilon"]
+    shape = check_dataset(dataset)
+    if card is not None and list(shape) != card["dataset"]["image_shape"]:
+        raise InputError(
+            f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
+            "give images of its size."
+        )
+    if settings.with_detector:
+        unfit = [name for name in settings.attacks if name not in AIMED]
+        if card is None or unfit:
+            raise InputError(
+                f"--with-detector was given with {f'the attack {unfit[0]}' if unfit else model}: give a folder that "
+                f"erkeras train wrote, and attacks among {', '.join(AIMED)}."
+            )
+    return Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed, modules)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(number) for number in shape)
+
+
+def make_attacks(settings: Settings, threat: Any) -> list[Any]:
+    """The attacks that were asked for, each once."""
+    from erkeras.attacks import APGD, FAB, FGSM, PGD, AutoAttack, CarliniWagner, RayS, Square
+
+    step_size = threat.epsilon / 30 if settings.step_size is None else settings.step_size
+
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not None}
+
+    restarts = given(restarts=settings.restarts)
+    iterative = {**restarts, **given(iterations=settings.iterations)}
+    queries = given(queries=settings.queries)
+    makers: dict[str, Callable[[], Any]] = {
+        "fgsm": lambda: FGSM(threat),
+        "pgd": lambda: PGD(threat, settings.steps, step_size, settings.restarts or 5),
+        "apgd-ce": lambda: APGD(threat, **iterative),
+        "apgd-dlr": lambda: APGD(threat, loss="dlr", **iterative),
+        "apgd-t": lambda: APGD(threat, loss="dlr", targets=9, **iterative),
+        "fab": lambda: FAB(threat, minimise=False, **iterative),
+        "fab-t": lambda: FAB(threat, targets=9, minimise=False, **iterative),
+        "square": lambda: Square(threat, **queries, **restarts),
+        "cw": lambda: CarliniWagner(threat, **given(iterations=settings.iterations)),
+        "rays": lambda: RayS(threat, **queries),
+        "autoattack": lambda: AutoAttack(threat, settings.version),
+    }
+    chosen = [makers[name]() for name in dict.fromkeys(settings.attacks)]
+    if settings.with_detector:
+        from erkeras.attacks import aim_at_detector
+
+        return [aim_at_detector(attack) for attack in chosen]
+    return chosen

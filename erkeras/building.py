@@ -1,0 +1,107 @@
+"""From a recipe to a model: the one place that knows which class a word of a recipe stands for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from erkeras.errors import InputError
+from erkeras.recipes import REGULARIZERS, Recipe
+
+_ALLOWED = f"give {', '.join(REGULARIZERS)}, or MODULE:CLASS, a Regularizer of a module in this folder."
+
+
+def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_per_epoch: int, seed: int) -> Any:
+    """A compiled ERClassifier with fresh weights, all as the recipe says.
+
+    Args:
+        image_shape: (height, width, channels).
+        classes: number of classes.
+        steps_per_epoch: of training, for what changes over its course.
+        seed: of the weights, and of training's random numbers.
+
+    Raises:
+        InputError: for a network or a regularizer that does not exist.
+    """
+    import keras
+
+    from erkeras.models import TRADES, ERClassifier
+
+    keras.utils.set_random_seed(seed)
+    total_steps = recipe.epochs * steps_per_epoch
+    model = ERClassifier(
+        *_build_networks(recipe, image_shape, classes),
+        regularizer=_build_regularizer(recipe),
+        adversary=_build_adversary(recipe),
+        objective=TRADES(recipe.beta) if recipe.objective == "trades" else None,
+        clean_fraction=recipe.clean_fraction,
+        epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
+        inner_bfloat16=recipe.bfloat16,
+        averaging=recipe.averaging,
+        seed=seed,
+    )
+    rate: Any = recipe.learning_rate
+    if recipe.one_cycle:
+        rising = max(1, round(0.3 * total_steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
+        )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        critic_optimizer=keras.optimizers.Adam(recipe.critic_learning_rate),
+        regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
+    )
+    return model
+
+
+def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
+    from erkeras.models.networks import build_networks, with_gaussian_code, without_bottleneck
+
+    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    if not recipe.bottleneck:
+        return without_bottleneck(encoder, classes)
+    if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
+        encoder = with_gaussian_code(encoder, recipe.coefficient)
+    return encoder, classifier
+
+
+def _build_regularizer(recipe: Recipe) -> Any:
+    from erkeras.models import MaximumMeanDiscrepancy, WassersteinCritic
+    from erkeras.models.networks import build_critic
+
+    if not recipe.coefficient or recipe.regularizer == "gaussian-kl":
+        return None
+    if recipe.regularizer == "wasserstein":
+        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
+        return WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
+    if recipe.regularizer == "mmd":
+        return MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
+    return _import_regularizer(recipe.regularizer)(coefficient=recipe.coefficient, coupling=recipe.coupling)
+
+
+def _build_adversary(recipe: Recipe) -> Any:
+    from erkeras.attacks import PGD, DivergencePGD
+    from erkeras.threat import ThreatModel
+
+    if not recipe.epsilon * recipe.training_ratio:
+        return None
+    threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
+    attack = DivergencePGD if recipe.objective == "trades" else PGD
+    return attack(
+        threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon, structured=recipe.structured
+    )
+
+
+def _import_regularizer(path: str) -> Any:
+    """A user's own class of regularizers, MODULE:CLASS."""
+    from erkeras.models import Regularizer
+
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"the regularizer {path!r} cannot be imported ({error}): {_ALLOWED}") from error
+    if not (isinstance(found, type) and issubclass(found, Regularizer)):
+        raise InputError(f"the regularizer {path!r} is not a class of regularizers: {_ALLOWED}")
+    return found
