@@ -20,7 +20,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/train_step.py
 
 # The paper's rows on digits, over three seeds; what is done is not done again.
-DEFENSES := none e-cla vae-cla er-classifier-minus madry trades er-classifier er-trades
+DEFENSES := none e-cla vae-cla rse er-classifier-minus madry trades er-classifier er-trades
 SEEDS := 0 1 2
 rows: .venv/installed $(foreach defense,$(DEFENSES),$(foreach seed,$(SEEDS),rows/$(defense)-$(seed)/.judged))
 	$(BIN)/erkeras table $(foreach defense,$(DEFENSES),$(foreach seed,$(SEEDS),rows/$(defense)-$(seed))) \

@@ -47,6 +47,10 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 @click.option(
     "--structured", type=FiniteFloat(0, 1), help="Portion of the adversary's starts that are stripes and blocks."
 )
+@click.option("--steps", type=COUNT, help="Of training's PGD; 1: FGSM from a random start.")
+@click.option("--noise", type=FiniteFloat(0), help="Standard deviation of RSE's first noise layer, twice the others'.")
+@click.option("--passes", type=COUNT, help="Over whose noise RSE's prediction is averaged.")
+@click.option("--keep-best/--keep-last", default=None, help="Take the epoch of the best robust validation accuracy.")
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
@@ -127,6 +131,8 @@ def show(card: dict[str, Any], output: Path) -> None:
     from . import console
 
     evaluation, detector = card["evaluation"], card["detector"]
+    for sentence in card["training"].get("warnings", []):
+        console.messages.print(sentence, style="yellow")
     rows = results_rows(card)
     console.print_table(
         f"Accuracy on {evaluation['images']} test images, {evaluation['norm']}, epsilon {evaluation['epsilon']:g}",

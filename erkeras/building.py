@@ -39,6 +39,7 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
         averaging=recipe.averaging,
+        passes=recipe.passes,
         seed=seed,
     )
     rate: Any = recipe.learning_rate
@@ -56,11 +57,13 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
 
 
 def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
-    from erkeras.models.networks import build_networks, with_gaussian_code, without_bottleneck
+    from erkeras.models.networks import build_networks, with_gaussian_code, with_noise, without_bottleneck
 
     encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
     if not recipe.bottleneck:
         return without_bottleneck(encoder, classes)
+    if recipe.noise:
+        encoder = with_noise(encoder, recipe.noise)
     if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
         encoder = with_gaussian_code(encoder, recipe.coefficient)
     return encoder, classifier
@@ -88,9 +91,8 @@ def _build_adversary(recipe: Recipe) -> Any:
         return None
     threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
     attack = DivergencePGD if recipe.objective == "trades" else PGD
-    return attack(
-        threat, steps=recipe.steps, step_size=recipe.step_ratio * threat.epsilon, structured=recipe.structured
-    )
+    ratio = recipe.step_ratio or (1.25 if recipe.steps == 1 else 2.5 / recipe.steps)
+    return attack(threat, steps=recipe.steps, step_size=ratio * threat.epsilon, structured=recipe.structured)
 
 
 def _import_regularizer(path: str) -> Any:

@@ -113,10 +113,17 @@ def _compare(output: Path, before: dict[str, Any], job: Job) -> None:
 def fit_model(
     job: Job, dataset: Dataset, checkpoint: Any = None, progress: Progress | None = None, name: str = "training"
 ) -> Any:
-    """Trains the model of a job, from its last checkpoint where there is one."""
+    """Trains the model of a job, from its last checkpoint where there is one.
+
+    The best epoch is kept (`Recipe.keep_best`) beside the checkpoint, and without one the last.
+
+    Raises:
+        InputError: for a batch of more images than there are.
+    """
     import keras
 
     from erkeras.data import training_batches
+    from erkeras.models import AveragesInValidation, KeepBest
 
     recipe, progress = job.recipe, progress or Progress()
     steps = len(dataset.train) // recipe.batch_size
@@ -133,6 +140,13 @@ def fit_model(
         accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])
         progress.advance(1, f"loss {logs['loss']:.3f}, accuracy {accuracy:.1%}")
 
+    callbacks = [keras.callbacks.LambdaCallback(on_train_batch_end=report)]
+    if recipe.averaging:
+        callbacks.append(AveragesInValidation())
+    if checkpoint:
+        if recipe.keep_best:  # first: what a checkpoint knows of is on disk
+            callbacks.append(KeepBest(checkpoint.folder))
+        callbacks.append(checkpoint)
     validation = dataset.validation.sample(1000, seed=0)
     model.fit(
         training_batches(dataset.train, recipe.batch_size, job.seed, epoch),
@@ -143,7 +157,7 @@ def fit_model(
         validation_batch_size=250,
         shuffle=False,  # the batches come shuffled
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report), *([checkpoint] if checkpoint else [])],
+        callbacks=callbacks,
     )
     if recipe.averaging:
         model.take_averages()
@@ -167,7 +181,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         return read_card(output)
     import tensorflow as tf
 
-    from erkeras.models import Checkpoint
+    from erkeras.models import Checkpoint, KeepBest
 
     dataset = load_dataset(job.dataset)
     if job.deterministic:
@@ -185,13 +199,20 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
             shutil.rmtree(folder)
         raise
     seconds = time.perf_counter() - started
+    kept = KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
 
     test = dataset.test.sample(job.limit, job.seed)
     robustness = _judge(model, test, job, progress, "attacking")
     evaluation = {**_evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
     if job.baseline:
         plain = dataclasses.replace(
-            job.recipe, training_ratio=0.0, coefficient=0.0, objective="cross-entropy", defense="e-cla"
+            job.recipe,
+            training_ratio=0.0,
+            coefficient=0.0,
+            objective="cross-entropy",
+            noise=0.0,
+            passes=1,
+            defense="e-cla",
         )
         undefended = fit_model(
             dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training undefended"
@@ -215,7 +236,12 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
             "class_names": list(dataset.class_names),
             **{split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
         },
-        "training": {"seconds_of_last_run": round(seconds, 1), "last_epoch": checkpoint.history[-1]},
+        "training": {
+            "seconds_of_last_run": round(seconds, 1),
+            "last_epoch": checkpoint.history[-1],
+            "kept_epoch": kept,
+            "warnings": _training_warnings(checkpoint.history),
+        },
         "evaluation": evaluation,
         "detector": detection,
     }
@@ -227,6 +253,18 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     partial.rename(output)
     shutil.rmtree(folder)
     return card
+
+
+def _training_warnings(history: list[dict[str, float]]) -> list[str]:
+    from erkeras.models import catastrophic_overfitting
+
+    epoch = catastrophic_overfitting(history)
+    if epoch is None:
+        return []
+    return [
+        f"In epoch {epoch} the accuracy under attack fell to less than half on validation images, as when training "
+        "overfits a cheap adversary: train with more --steps, or with --keep-best."
+    ]
 
 
 def judging_attacks(epsilon: float, restarts: int) -> list[Any]:

@@ -137,7 +137,7 @@ class ERDetector:
         if self.densities is None:
             raise InputError("the detector is not fitted: call fit and calibrate first.")
         codes, features = self._extract(images)
-        logits = self.model.classifier(codes, training=False)
+        logits = self.model.classify(images, codes)
         label = tf.argmax(logits, axis=1, output_type=tf.int32)
         scaled = (tf.cast(features, tf.float64) - self.mean) / self.scale
         log_density = tf.gather(self.densities.log_density(scaled), label, batch_dims=1)
@@ -160,7 +160,7 @@ class ERDetector:
         odds = self.weight * self.densities.log_density(scaled) + self.bias
         threshold = min(self.threshold, 1 - 1e-12)
         excess = tf.cast(odds - math.log(threshold / (1 - threshold)), tf.float32)
-        return tf.concat([self.model.classifier(codes, training=False), excess], axis=1)
+        return tf.concat([self.model.classify(images, codes), excess], axis=1)
 
     def log_density(self, images: np.ndarray) -> np.ndarray:
         """Log density of each image's features at the predicted class, float64 `[n]`."""

@@ -3,7 +3,12 @@
 import keras
 
 from erkeras.errors import InputError
-from erkeras.models.callbacks import Checkpoint
+from erkeras.models.callbacks import (
+    AveragesInValidation,
+    Checkpoint,
+    KeepBest,
+    catastrophic_overfitting,
+)
 from erkeras.models.er_classifier import ERClassifier
 from erkeras.models.objectives import TRADES, CrossEntropy
 from erkeras.models.priors import StandardNormal
@@ -17,11 +22,14 @@ if keras.backend.backend() != "tensorflow":
 
 __all__ = [
     "TRADES",
+    "AveragesInValidation",
     "Checkpoint",
     "CrossEntropy",
     "ERClassifier",
+    "KeepBest",
     "MaximumMeanDiscrepancy",
     "Regularizer",
     "StandardNormal",
     "WassersteinCritic",
+    "catastrophic_overfitting",
 ]

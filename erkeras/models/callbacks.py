@@ -1,4 +1,4 @@
-"""A checkpoint that survives being killed while it is written."""
+"""Callbacks of training: a checkpoint that survives being killed while it is written, and the best epoch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
+
+from erkeras.files import write_text
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -63,3 +65,73 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _newest(self) -> Path | None:
         return max(self.folder.glob("epoch-*"), default=None)
+
+
+class AveragesInValidation(keras.callbacks.Callback):
+    """Lets `fit` validate the averaged weights that the trained model will take (`ERClassifier.averaging`)."""
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.model.swap_averages()
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.model.swap_averages()
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Ends training with the weights of the epoch of the highest robust validation accuracy (Rice et al. 2020).
+
+    It is the clean one where there is no adversary; of equals the first counts. The weights lie on disk, so that a
+    training that is killed and resumed ends with the same ones.
+
+    Args:
+        folder: where they live; made if missing.
+
+    Attributes:
+        epoch: the best one so far, from 1; 0 before the first.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self._state = self.folder / "best.json"
+        self.epoch, self._accuracy = 0, -1.0
+        if self._state.exists():
+            self.epoch, self._accuracy = json.loads(self._state.read_text())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        accuracy = robust_validation_accuracy(logs or {})
+        if accuracy > self._accuracy:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = self._weights
+            self.epoch, self._accuracy = epoch + 1, accuracy
+            self.model.save_weights(self._weights)
+            write_text(self._state, json.dumps([self.epoch, self._accuracy]))
+            before.unlink(missing_ok=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.epoch:
+            self.model.load_weights(self._weights)
+
+    @property
+    def _weights(self) -> Path:
+        return self.folder / f"best-{self.epoch:05d}.weights.h5"
+
+
+def robust_validation_accuracy(logs: dict[str, float]) -> float:
+    """Of the logs of an epoch of `fit` with validation data: under the adversary, or clean where there is none."""
+    return float(logs.get("val_adversarial_accuracy", logs.get("val_clean_accuracy", 0.0)))
+
+
+def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
+    """The first epoch, from 1, whose robust validation accuracy is less than half of the best before it; None if none.
+
+    A model that trains against one step may learn to mislead it, from one epoch to the next, and is then open to
+    any other attack (Wong, Rice and Kolter 2020, section 5.4).
+    """
+    best = 0.0
+    for epoch, logs in enumerate(history, 1):
+        accuracy = robust_validation_accuracy(logs)
+        if accuracy < best / 2:
+            return epoch
+        best = max(best, accuracy)
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 from erkeras.attacks.attack import Attack
 from erkeras.errors import InputError
+from erkeras.models.layers import noise_of_pass
 from erkeras.models.objectives import CrossEntropy
 from erkeras.models.precision import in_bfloat16
 from erkeras.models.priors import StandardNormal
@@ -18,7 +21,7 @@ from erkeras.models.regularizers import Regularizer
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
 _OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
-_OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "averaging", "seed")
+_OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "averaging", "passes", "seed")
 # Streams of random numbers within a step.
 _ADVERSARY, _PRIOR, _STREAMS = 0, 1, 2
 _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "prior")
@@ -52,6 +55,8 @@ class ERClassifier(keras.Model):
             the perturbation stay float32). Encoder and classifier must be Sequential or Functional.
         averaging: decay of a running average of the weights that is kept beside them, 0 for none; see
             `take_averages`. Short at first: at step t the decay is at most (1 + t) / (10 + t).
+        passes: members of the ensemble at prediction, for networks with `NoiseLayer`s (RSE): the logits are then
+            the logarithm of the mean softmax over the noise of that many passes. Training makes one.
         seed: all random numbers of training come from (seed, step, position in the batch), none from a state.
 
     Raises:
@@ -72,6 +77,7 @@ class ERClassifier(keras.Model):
         epsilon_warm_up: int = 0,
         inner_bfloat16: bool = False,
         averaging: float = 0.0,
+        passes: int = 1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -83,6 +89,8 @@ class ERClassifier(keras.Model):
             raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
         if not 0 <= averaging < 1:
             raise InputError(f"averaging is {averaging}: give a decay from 0 up to, not including, 1.")
+        if passes < 1:
+            raise InputError(f"passes is {passes}: give a whole number of 1 or more.")
         self._code_size = _code_size(encoder, classifier)
         self.encoder = encoder
         self.classifier = classifier
@@ -94,10 +102,11 @@ class ERClassifier(keras.Model):
         self.epsilon_warm_up = epsilon_warm_up
         self.inner_bfloat16 = inner_bfloat16
         self.averaging = averaging
+        self.passes = passes
         self.seed = seed
         if regularizer is not None:
             regularizer.build_for(self._code_size)
-        self._inner_logits = in_bfloat16(encoder, classifier) if inner_bfloat16 else self._inference_logits
+        self._inner_logits = in_bfloat16(encoder, classifier) if inner_bfloat16 else self._one_pass
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._clean_accuracy = keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")
         if adversary is not None:
@@ -119,7 +128,19 @@ class ERClassifier(keras.Model):
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.classifier(self.encoder(images, training=training), training=training)
+        if training or self.passes == 1:
+            return self._one_pass(images, training)
+
+        def log_softmax(number: tf.Tensor) -> tf.Tensor:
+            with noise_of_pass(number):
+                return tf.nn.log_softmax(self._one_pass(images))
+
+        members = tf.map_fn(log_softmax, tf.range(self.passes), fn_output_signature=images.dtype)
+        return tf.reduce_logsumexp(members, axis=0) - math.log(self.passes)
+
+    def classify(self, images: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+        """Logits `[n, classes]` of images whose codes (`embed`) are known already, in inference mode."""
+        return self.classifier(codes, training=False) if self.passes == 1 else self(images, training=False)
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Codes `[n, code_size]` of images, in inference mode."""
@@ -218,24 +239,34 @@ class ERClassifier(keras.Model):
         Raises:
             InputError: where none were kept.
         """
-        if not self.averaging:
-            raise InputError("no averaged weights were kept: give the model averaging=, as 0.999.")
-        for variable, average in zip(self._network_variables, self._averages, strict=True):
-            variable.assign(average)
+        self._take(self._averages)
+
+    def swap_averages(self) -> None:
+        """Exchanges the weights and their averages; once more puts each back where it was.
+
+        Raises:
+            InputError: where none were kept.
+        """
+        averages = [tf.identity(average) for average in self._averages]
+        for average, variable in zip(self._averages, self._network_variables, strict=False):
+            average.assign(variable)
+        self._take(averages)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Clean loss and accuracy, and the accuracy under the training adversary at its full epsilon.
 
+        An adversary of fewer than five steps makes ten here: a model may learn to mislead one step (catastrophic
+        overfitting, Wong, Rice and Kolter 2020), and validation must see it.
         Every image starts from the same random perturbation, so that the result does not depend on the batches.
         """
         images, labels, sample_weight = _unpack(data)
-        logits = self._inference_logits(images)
+        logits = self(images, training=False)
         self._loss_mean.update_state(self.objective(labels, logits), sample_weight)
         self._clean_accuracy.update_state(labels, logits, sample_weight)
         if self.adversary is not None:
             seeds = tf.tile(tf.constant([[self.seed, 0]], tf.int64), [tf.shape(images)[0], 1])
-            adversarial = self.adversary.perturb(self._inner_logits, images, labels, seeds)
-            self._adversarial_accuracy.update_state(labels, self._inference_logits(adversarial), sample_weight)
+            adversarial = _not_cheap(self.adversary).perturb(self._inner_logits, images, labels, seeds)
+            self._adversarial_accuracy.update_state(labels, self(adversarial, training=False), sample_weight)
         results = self.compute_metrics(images, labels, logits, sample_weight)
         if self.regularizer is not None:  # an estimate of training alone
             del results[self._divergence.name]
@@ -250,14 +281,20 @@ class ERClassifier(keras.Model):
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
 
+    def _take(self, averages: list) -> None:
+        if not self.averaging:
+            raise InputError("no averaged weights were kept: give the model averaging=, as 0.999.")
+        for variable, average in zip(self._network_variables, averages, strict=True):
+            variable.assign(average)
+
     def _average(self, step: tf.Tensor) -> None:
         steps = tf.cast(step, tf.float32)
         decay = tf.minimum(self.averaging, (1 + steps) / (10 + steps))
         for average, variable in zip(self._averages, self._network_variables, strict=True):
             average.assign_sub(tf.cast(1 - decay, average.dtype) * (average - variable))
 
-    def _inference_logits(self, images: tf.Tensor) -> tf.Tensor:
-        return self(images, training=False)
+    def _one_pass(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        return self.classifier(self.encoder(images, training=training), training=training)
 
     def _attack_batch(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """The batch of line 4 and the position of its first attacked image."""
@@ -339,6 +376,13 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         raise InputError(f"the labels have shape {shape}: give one integer for each image, not one-hot vectors.")
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
     return images, labels, None if sample_weight is None else tf.cast(sample_weight, images.dtype)
+
+
+def _not_cheap(adversary: Any) -> Any:
+    """An iterative attack of at least five steps as it is; else one of ten, which reach 2.5 times its radius."""
+    if getattr(adversary, "steps", 5) >= 5:
+        return adversary
+    return dataclasses.replace(adversary, steps=10, step_size=adversary.threat.epsilon / 4)
 
 
 def _check_networks(encoder: keras.Model, classifier: keras.Model) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -62,3 +65,57 @@ class GaussianCode(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "coefficient": self.coefficient}
+
+
+_PASS: contextvars.ContextVar[Any] = contextvars.ContextVar("pass", default=0)
+
+
+@contextlib.contextmanager
+def noise_of_pass(number: Any) -> Iterator[None]:
+    """Within it, noise layers in prediction draw the noise of this pass, an int or int32 scalar; else of pass 0."""
+    token = _PASS.set(number)
+    try:
+        yield
+    finally:
+        _PASS.reset(token)
+
+
+@keras.saving.register_keras_serializable("erkeras")
+class NoiseLayer(keras.layers.Layer):
+    """Adds N(0, standard_deviation^2) to its input, in training and in prediction (RSE, Liu et al. 2018, section 3).
+
+    In training the noise is new at every step. In prediction it is a function of (number, pass, position in the
+    image) alone, the same for every image: an image's logits depend neither on its neighbours nor on what was asked
+    before, and the attacker, who is granted the noise too, has exact gradients. The passes of `noise_of_pass` are
+    the members of the ensemble.
+
+    Args:
+        standard_deviation: of the noise, 0 or more.
+        number: tells the noise layers of one network apart.
+
+    Raises:
+        InputError: for a negative standard deviation.
+    """
+
+    def __init__(self, standard_deviation: float, number: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not standard_deviation >= 0:
+            raise InputError(f"the noise has the standard deviation {standard_deviation}: give 0 or more.")
+        self.standard_deviation = standard_deviation
+        self.number = number
+        self.seed_generator = keras.random.SeedGenerator()
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training:
+            noise = keras.random.normal(tf.shape(inputs), dtype=inputs.dtype, seed=self.seed_generator)
+        else:
+            key = tf.stack([self.number, _PASS.get()])
+            noise = tf.cast(tf.random.stateless_normal(tf.shape(inputs)[1:], key, alg="philox"), inputs.dtype)
+        return inputs + self.standard_deviation * noise
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "standard_deviation": self.standard_deviation, "number": self.number}

@@ -18,7 +18,8 @@ class Recipe:
         epsilon: l_inf radius against which the model is judged, in [0, 1] pixels.
         training_ratio: the adversary of training acts with training_ratio x epsilon.
         steps: its PGD steps.
-        step_ratio: length of a step, as a portion of the adversary's epsilon.
+        step_ratio: length of a step, as a portion of the adversary's epsilon. None for 2.5 / steps, and for 1.25
+            where there is one step: FGSM from a random start, as in Wong, Rice and Kolter (2020).
         epsilon_warm_up: portion of all steps over which the adversary's epsilon rises from 0.
         clean_fraction: portion of each batch that stays clean.
         learning_rate: of encoder and classifier (Algorithm 1, line 8).
@@ -36,6 +37,10 @@ class Recipe:
         bfloat16: the adversary's passes in bfloat16.
         structured: portion of the adversary's starts that are stripes and blocks; see `PGD`.
         averaging: decay of the average of the weights that the trained model takes; 0 for the weights themselves.
+        keep_best: take the epoch of the highest robust validation accuracy instead of the last; see `KeepBest`.
+        noise: standard deviation of the noise in front of the first convolution, in [0, 1] pixels, and twice that of
+            the others (RSE); 0 for none.
+        passes: over whose noise the prediction is averaged; see `ERClassifier`.
     """
 
     network: str
@@ -47,7 +52,7 @@ class Recipe:
     bottleneck: bool = True
     training_ratio: float = 1.0
     steps: int = 7
-    step_ratio: float = 2.5 / 7
+    step_ratio: float | None = None
     epsilon_warm_up: float = 0.4
     clean_fraction: float = 0.0
     learning_rate: float = 2e-3
@@ -65,3 +70,6 @@ class Recipe:
     bfloat16: bool = False
     structured: float = 0.0
     averaging: float = 0.0
+    keep_best: bool = False
+    noise: float = 0.0
+    passes: int = 1

@@ -66,6 +66,7 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "trades": {"coefficient": 0.0, "objective": "trades"},
     "e-cla": {"coefficient": 0.0, "training_ratio": 0.0},
     "vae-cla": {"regularizer": "gaussian-kl", "coefficient": 1e-3, "training_ratio": 0.0},
+    "rse": {"coefficient": 0.0, "training_ratio": 0.0, "noise": 0.2, "passes": 50},
     "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
 }
 
@@ -80,6 +81,7 @@ TITLES = {
     "trades": "TRADES",
     "e-cla": "E-CLA, without defence",
     "vae-cla": "VAE-CLA",
+    "rse": "RSE",
     "none": "No Defense",
 }
 

@@ -26,7 +26,7 @@ made by
 
 **Training.** Network `{recipe["network"]}`, code size {recipe["code_size"]}, {recipe["epochs"]} epochs, batch
 {recipe["batch_size"]}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {job["seed"]}; judged at epsilon
-{recipe["epsilon"]:g}. All settings are in `card.json`.
+{recipe["epsilon"]:g}. All settings are in `card.json`.{_kept(card["training"])}
 
 ## Measured
 
@@ -52,6 +52,11 @@ The classifier's figures again:
 {_evaluations(card)}
 ![Test images, clean and attacked, with labels and verdicts](attacked.png)
 """
+
+
+def _kept(training: dict[str, Any]) -> str:
+    kept = f"Epoch {training['kept_epoch']} is kept." if "kept_epoch" in training else ""
+    return "".join(f"\n{sentence}" for sentence in (kept, *training.get("warnings", [])) if sentence)
 
 
 def _adversary(recipe: dict[str, Any]) -> str:

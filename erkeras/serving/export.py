@@ -39,7 +39,7 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
 
     def everything(images: tf.Tensor) -> dict[str, tf.Tensor]:
         codes = model.encoder(images, training=False)
-        return {**detector.graph(images), "code": codes, "logits": model.classifier(codes, training=False)}
+        return {**detector.graph(images), "code": codes, "logits": model.classify(images, codes)}
 
     archive = keras.export.ExportArchive()
     archive.track(model)

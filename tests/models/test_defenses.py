@@ -11,7 +11,7 @@ from erkeras.attacks import PGD, DivergencePGD
 from erkeras.building import build_model
 from erkeras.errors import InputError
 from erkeras.models import TRADES, Checkpoint, CrossEntropy, WassersteinCritic
-from erkeras.models.layers import GaussianCode
+from erkeras.models.layers import GaussianCode, NoiseLayer
 from erkeras.recipes import DEFENSES, TITLES, find_recipe
 
 SHAPE = (8, 8, 1)
@@ -24,6 +24,7 @@ PARTS = {
     "trades": (None, DivergencePGD, TRADES),
     "e-cla": (None, None, CrossEntropy),
     "vae-cla": (None, None, CrossEntropy),
+    "rse": (None, None, CrossEntropy),
     "none": (None, None, CrossEntropy),
 }
 
@@ -67,6 +68,8 @@ def test_row_is_composed_as_the_paper_says(defense):
     assert (*found, type(model.objective)) == PARTS[defense]
     code = model.encoder.layers[-1]
     assert isinstance(code, GaussianCode) == (defense == "vae-cla")
+    noise = [layer.standard_deviation for layer in model.encoder.layers if isinstance(layer, NoiseLayer)]
+    assert (noise, model.passes) == (([0.2, 0.1], 50) if defense == "rse" else ([], 1))
     if defense == "none":  # straight from the last hidden layer to the logits
         assert code.activation is keras.activations.relu
         assert [layer.units for layer in model.classifier.layers] == [10]

@@ -19,7 +19,7 @@ from erkeras.models.networks.mnist import (
     build_mnist_large_classifier,
     build_mnist_large_encoder,
 )
-from erkeras.models.networks.variants import with_gaussian_code, without_bottleneck
+from erkeras.models.networks.variants import with_gaussian_code, with_noise, without_bottleneck
 
 Builder = Callable[..., keras.Model]
 
@@ -64,5 +64,6 @@ __all__ = [
     "build_mnist_large_encoder",
     "build_networks",
     "with_gaussian_code",
+    "with_noise",
     "without_bottleneck",
 ]

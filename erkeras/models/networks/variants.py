@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from erkeras.models.layers import GaussianCode
+from erkeras.models.layers import GaussianCode, NoiseLayer
 
 
 def without_bottleneck(encoder: keras.Model, classes: int) -> tuple[keras.Model, keras.Model]:
@@ -33,3 +33,22 @@ def with_gaussian_code(encoder: keras.Model, coefficient: float) -> keras.Model:
         [keras.Input(encoder.input_shape[1:]), *hidden, GaussianCode(code.units, coefficient, name="code")],
         name="encoder",
     )
+
+
+def with_noise(encoder: keras.Model, standard_deviation: float) -> keras.Model:
+    """The same encoder with noise in front of every convolution (RSE, Liu et al. 2018).
+
+    Args:
+        encoder: Sequential.
+        standard_deviation: of the first noise layer, in [0, 1] pixels: it stands before the network's own
+            normalisation. The others have half of it, as Liu et al. chose.
+    """
+    layers: list[keras.layers.Layer] = [NoiseLayer(standard_deviation)]
+    convolutions = 0
+    for layer in encoder.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            if convolutions:
+                layers.append(NoiseLayer(standard_deviation / 2, number=convolutions))
+            convolutions += 1
+        layers.append(layer)
+    return keras.Sequential([keras.Input(encoder.input_shape[1:]), *layers], name="encoder")
