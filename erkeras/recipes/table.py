@@ -36,6 +36,23 @@ _DEFAULT = {
     ),
 }
 
+#: The most robust model that half an hour on two cores was found to make.
+_STRONG = {
+    "mnist": Recipe(
+        network="mnist-medium",
+        code_size=16,
+        epochs=30,
+        batch_size=128,
+        epsilon=0.3,
+        training_ratio=4 / 3,
+        learning_rate=1.5e-3,
+        beta=1.0,
+        structured=0.6,
+        averaging=0.999,
+        bfloat16=True,
+    ),
+}
+
 #: The authors' settings (with Algorithm 1 as the paper prints it, and a linear critic). Their classifier learns at
 #: a twentieth of the encoder's rate, which one optimizer for both, as in line 8, cannot say.
 _PAPER = {
@@ -85,7 +102,7 @@ TITLES = {
     "none": "No Defense",
 }
 
-_TABLE = {"default": _DEFAULT, "paper": _PAPER}
+_TABLE = {"default": _DEFAULT, "strong": _STRONG, "paper": _PAPER}
 RECIPE_NAMES = tuple(_TABLE)
 
 

@@ -13,6 +13,7 @@ from erkeras.threat import ThreatModel
 SHAPES = {
     "digits": [(8, 8, 1), (9, 11, 3)],
     "mnist": [(28, 28, 1)],
+    "mnist-medium": [(28, 28, 1)],
     "mnist-large": [(28, 28, 1)],
     "colour": [(32, 32, 3), (16, 20, 1)],
 }

@@ -18,6 +18,7 @@ from erkeras.models.networks.mnist import (
     build_mnist_encoder,
     build_mnist_large_classifier,
     build_mnist_large_encoder,
+    build_mnist_medium_encoder,
 )
 from erkeras.models.networks.variants import with_gaussian_code, with_noise, without_bottleneck
 
@@ -27,6 +28,7 @@ Builder = Callable[..., keras.Model]
 NETWORKS: dict[str, tuple[Builder, Builder]] = {
     "digits": (build_digits_encoder, build_digits_classifier),
     "mnist": (build_mnist_encoder, build_mnist_classifier),
+    "mnist-medium": (build_mnist_medium_encoder, build_mnist_classifier),
     "mnist-large": (build_mnist_large_encoder, build_mnist_large_classifier),
     "colour": (build_colour_encoder, build_colour_classifier),
 }
@@ -62,6 +64,7 @@ __all__ = [
     "build_mnist_encoder",
     "build_mnist_large_classifier",
     "build_mnist_large_encoder",
+    "build_mnist_medium_encoder",
     "build_networks",
     "with_gaussian_code",
     "with_noise",
