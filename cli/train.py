@@ -64,6 +64,9 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 )
 @click.option("--baseline", is_flag=True, help="Train the same network without any defence too, to compare.")
 @click.option(
+    "--compact", is_flag=True, help="Save no more than serving needs, with a detector of 50 images a class: to ship."
+)
+@click.option(
     "--deterministic/--fast",
     default=True,
     show_default=True,
@@ -80,6 +83,7 @@ def train(
     restarts: int,
     detector: str,
     baseline: bool,
+    compact: bool,
     deterministic: bool,
     **overrides: Any,
 ) -> None:
@@ -104,6 +108,7 @@ def train(
         restarts=restarts,
         baseline=baseline,
         features="combined" if detector == "er2" else "code",
+        compact=compact,
         deterministic=deterministic,
         command=shlex.join(["erkeras", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
     )

@@ -163,3 +163,23 @@ def test_a_batch_larger_than_the_set_is_refused(tmp_path, tiny_job):
     job = dataclasses.replace(tiny_job, recipe=dataclasses.replace(tiny_job.recipe, batch_size=5000))
     with pytest.raises(InputError, match="1149 training images"):
         train(job, tmp_path / "model")
+
+
+def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, saved_model):
+    job = dataclasses.replace(tiny_job, compact=True, baseline=False)
+    card = train(job, tmp_path / "model")
+    whole = read_card(saved_model)
+    assert card["evaluation"]["attacks"] == whole["evaluation"]["attacks"]
+    # What it is reduced from is the detector of the model that was not.
+    assert card["detector"]["reduced_from"]["all_attacked"] == whole["detector"]["all_attacked"]
+    assert "at most 50 of each class" in card["detector"]["fitted_on"]
+    with np.load(tmp_path / "model" / "detector.npz") as arrays:
+        assert arrays["counts"].tolist() == [50] * 10
+    sizes = [(place / "model.keras").stat().st_size for place in (tmp_path / "model", saved_model)]
+    assert sizes[0] < sizes[1] / 3
+    images = load_dataset("digits").test.images[:50]
+    small, large = (load_model("keras", place / "model.keras") for place in (tmp_path / "model", saved_model))
+    np.testing.assert_array_equal(small(images), large(images))
+    found = detect_with(tmp_path / "model" / "1", images)["probabilities"]
+    np.testing.assert_allclose(found, detect_with(saved_model / "1", images)["probabilities"], atol=1e-6)
+    assert "its densities stand on fewer images than the usual 1,000" in (tmp_path / "model" / "README.md").read_text()

@@ -231,6 +231,10 @@ class ERClassifier(keras.Model):
             self._divergence.update_state(divergence)
         return self.compute_metrics(images, labels, logits, sample_weight)
 
+    def without_training_state(self) -> ERClassifier:
+        """A model of the same networks, not compiled and without the regularizer's variables and the averages."""
+        return ERClassifier(self.encoder, self.classifier, passes=self.passes, seed=self.seed, name=self.name)
+
     def take_averages(self) -> None:
         """Puts the averaged weights in the place of encoder's and classifier's; for the end of training.
 

@@ -43,7 +43,7 @@ calibrated on {detector["calibrated_on"]}. Positives below are attacked test ima
 gives, which was set for {percent(detector["stated_false_positive_rate"])} on the validation images.
 
 {_markdown(DETECTION_COLUMNS, detection_rows(card))}
-
+{_reduction(detector)}
 The classifier's figures again:
 
     erkeras attack THIS_FOLDER --attack fgsm --attack pgd --steps {pgd["steps"]} --step-size {pgd["step_size"]!r} \\
@@ -57,6 +57,25 @@ The classifier's figures again:
 def _kept(training: dict[str, Any]) -> str:
     kept = f"Epoch {training['kept_epoch']} is kept." if "kept_epoch" in training else ""
     return "".join(f"\n{sentence}" for sentence in (kept, *training.get("warnings", [])) if sentence)
+
+
+def _reduction(detector: dict[str, Any]) -> str:
+    """What it costs that the density stands on fewer images."""
+    if "reduced_from" not in detector:
+        return ""
+    whole = detector["reduced_from"]
+    pairs = [
+        f"{name} {found['auroc']:.3f} instead of {before['auroc']:.3f}"
+        for name, found, before in (
+            (kind.replace("_", " "), detector[kind], whole[kind]) for kind in ("successful", "all_attacked")
+        )
+        if found["auroc"] is not None
+    ]
+    return f"""
+To stay small, its densities stand on fewer images than the usual {whole["centres"]:,} of each class. On the clean test
+images its log density differs from theirs by {whole["log_density_root_mean_square_error"]:.3g} (root mean square; their
+standard deviation is {whole["log_density_standard_deviation"]:.3g}); AUROC: {", ".join(pairs)}.
+"""
 
 
 def _adversary(recipe: dict[str, Any]) -> str:

@@ -42,7 +42,8 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
         return {**detector.graph(images), "code": codes, "logits": model.classify(images, codes)}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    for network in (model.encoder, model.classifier):  # not what only training needs
+        archive.track(network)
     archive.track(detector.densities)
     for signature, names in SIGNATURES.items():
         archive.add_endpoint(signature, _only(everything, names), input_signature=[images])

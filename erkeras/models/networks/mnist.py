@@ -8,19 +8,16 @@ import keras
 
 
 def build_mnist_encoder(
-    image_shape: Sequence[int] = (28, 28, 1),
-    code_size: int = 16,
-    filters: Sequence[int] = (16, 32),
-    units: int = 100,
+    image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16, filters: Sequence[int] = (16, 32)
 ) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: 4 x 4 convolutions of stride 2, and one dense layer."""
+    """Images in [0, 1] -> codes `[n, code_size]`: 4 x 4 convolutions of stride 2, and 100 units."""
     return keras.Sequential(
         [
             keras.Input(tuple(image_shape)),
             keras.layers.Rescaling(2.0, offset=-1.0),
             *(keras.layers.Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in filters),
             keras.layers.Flatten(),
-            keras.layers.Dense(units, activation="relu"),
+            keras.layers.Dense(100, activation="relu"),
             keras.layers.Dense(code_size, name="code"),
         ],
         name="encoder",
@@ -28,8 +25,8 @@ def build_mnist_encoder(
 
 
 def build_mnist_medium_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
-    """The small encoder with twice the filters and 256 units."""
-    return build_mnist_encoder(image_shape, code_size, filters=(32, 64), units=256)
+    """The small encoder with twice the filters."""
+    return build_mnist_encoder(image_shape, code_size, filters=(32, 64))
 
 
 def build_mnist_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
