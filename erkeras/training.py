@@ -245,7 +245,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
             "seconds_of_last_run": round(seconds, 1),
             "last_epoch": checkpoint.history[-1],
             "kept_epoch": kept,
-            "warnings": _training_warnings(checkpoint.history),
+            "warnings": _training_warnings(checkpoint.history[:kept]),
         },
         "evaluation": evaluation,
         "detector": detection,
@@ -267,8 +267,8 @@ def _training_warnings(history: list[dict[str, float]]) -> list[str]:
     if epoch is None:
         return []
     return [
-        f"In epoch {epoch} the accuracy under attack fell to less than half on validation images, as when training "
-        "overfits a cheap adversary: train with more --steps, or with --keep-best."
+        f"After epoch {epoch} the accuracy under attack fell to less than half on validation images and stayed there, as "
+        "when training overfits a cheap adversary: train with more --steps, or with --keep-best."
     ]
 
 

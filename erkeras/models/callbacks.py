@@ -123,15 +123,11 @@ def robust_validation_accuracy(logs: dict[str, float]) -> float:
 
 
 def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
-    """The first epoch, from 1, whose robust validation accuracy is less than half of the best before it; None if none.
+    """The epoch, from 1, after which the robust validation accuracy stayed below half of its best; None if it did not.
 
     A model that trains against one step may learn to mislead it, from one epoch to the next, and is then open to
     any other attack (Wong, Rice and Kolter 2020, section 5.4).
     """
-    best = 0.0
-    for epoch, logs in enumerate(history, 1):
-        accuracy = robust_validation_accuracy(logs)
-        if accuracy < best / 2:
-            return epoch
-        best = max(best, accuracy)
-    return None
+    accuracies = [robust_validation_accuracy(logs) for logs in history]
+    whole = [epoch for epoch, accuracy in enumerate(accuracies, 1) if accuracy >= max(accuracies) / 2]
+    return whole[-1] if whole and whole[-1] < len(accuracies) else None

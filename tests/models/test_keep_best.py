@@ -122,7 +122,14 @@ def test_validation_under_one_step_makes_ten(tiny_networks, images, labels):
 
 @pytest.mark.parametrize(
     ("accuracies", "epoch"),
-    [((0.3, 0.5, 0.6), None), ((0.3, 0.5, 0.26, 0.5), None), ((0.3, 0.5, 0.24, 0.5), 3), ((), None)],
+    [
+        ((0.3, 0.5, 0.6), None),
+        ((0.3, 0.5, 0.26, 0.25), None),
+        ((0.3, 0.5, 0.26, 0.2, 0.1), 3),
+        ((0.3, 0.1, 0.5), None),  # it recovered
+        ((0.0, 0.0), None),
+        ((), None),
+    ],
 )
-def test_catastrophic_overfitting_is_a_fall_to_less_than_half(accuracies, epoch):
+def test_catastrophic_overfitting_is_a_fall_to_less_than_half_for_good(accuracies, epoch):
     assert catastrophic_overfitting([{"val_adversarial_accuracy": accuracy} for accuracy in accuracies]) == epoch
