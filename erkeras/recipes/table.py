@@ -29,7 +29,10 @@ _DEFAULT = {
         epsilon=0.3,
         training_ratio=7 / 6,
         learning_rate=2e-3,
-        beta=1.0,
+        beta=3.0,
+        coefficient=0.3,
+        structured=0.6,
+        averaging=0.999,
     ),
     "cifar10": Recipe(
         network="colour", code_size=16, epochs=30, batch_size=128, epsilon=0.03, epsilon_warm_up=0.1, learning_rate=1e-3
@@ -46,7 +49,8 @@ _STRONG = {
         epsilon=0.3,
         training_ratio=4 / 3,
         learning_rate=1.5e-3,
-        beta=1.0,
+        beta=3.0,
+        coefficient=0.3,
         structured=0.6,
         averaging=0.999,
         bfloat16=True,
