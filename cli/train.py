@@ -16,7 +16,12 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 
 
 @click.command()
-@click.option("--dataset", default="digits", show_default=True, help="digits, mnist, cifar10, folder:PATH or npz:PATH.")
+@click.option(
+    "--dataset",
+    default="digits",
+    show_default=True,
+    help="digits, mnist, cifar10, stl10, tiny_imagenet[:PATH[:CLASSES]], folder:PATH or npz:PATH.",
+)
 @click.option("--recipe", "recipe_name", default="default", show_default=True, help="default, strong or paper.")
 @click.option(
     "--defense",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +52,24 @@ def read_images(paths: list[Path], channels: int | None = None) -> np.ndarray:
     Raises:
         InputError: where a file is not an image, or of another size than the first.
     """
-    images: list[np.ndarray] = []
-    for path in paths:
-        image = decode_image(path, channels)
-        channels = image.shape[2]
-        if images and image.shape != images[0].shape:
-            raise InputError(
-                f"{path} is {image.shape[1]} x {image.shape[0]} pixels and {paths[0]} is "
-                f"{images[0].shape[1]} x {images[0].shape[0]}: give images of one size."
-            )
-        images.append(image)
-    return np.stack(images)
+    first = decode_image(paths[0], channels)
+    images = np.empty((len(paths), *first.shape), np.uint8)
+
+    def decode(rows: np.ndarray) -> None:
+        for row in rows:
+            image = decode_image(paths[row], first.shape[2])
+            if image.shape != first.shape:
+                raise InputError(
+                    f"{paths[row]} is {image.shape[1]} x {image.shape[0]} pixels and {paths[0]} is "
+                    f"{first.shape[1]} x {first.shape[0]}: give images of one size."
+                )
+            images[row] = image
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as threads:  # Pillow decodes outside the interpreter's lock
+        for _ in threads.map(decode, np.array_split(np.arange(len(paths)), workers)):
+            pass
+    return images
 
 
 def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:

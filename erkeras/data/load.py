@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from erkeras.data.dataset import Dataset, carve, whole
+from erkeras.data.dataset import Dataset, Split, carve, whole
 from erkeras.data.images import SUFFIXES, decode_image, list_images, read_arrays, read_images, to_unit_range
+from erkeras.data.tiny_imagenet import find_tiny_imagenet
 from erkeras.errors import InputError
 
-DATASET_HELP = "digits, mnist, cifar10, folder:PATH (one subfolder of images a class) or npz:PATH (images, labels)"
+DATASET_HELP = (
+    "digits, mnist, cifar10, stl10, tiny_imagenet, tiny_imagenet:PATH or tiny_imagenet:PATH:CLASSES (an unpacked "
+    "tiny-imagenet-200, its first CLASSES classes by wnid), folder:PATH (one subfolder of images a class) or npz:PATH "
+    "(images, labels)"
+)
 
 #: Sets of tensorflow-datasets, with the portion of their training images that validates.
-_TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10}
-_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+_TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10, "stl10": 1 / 10}
+_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "stl10": (96, 96, 3)}
 
 
 def check_dataset(name: str) -> tuple[int, ...]:
@@ -33,6 +38,8 @@ def check_dataset(name: str) -> tuple[int, ...]:
     kind, _, place = name.partition(":")
     if name in _SHAPES:
         return _SHAPES[name]
+    if kind == "tiny_imagenet":
+        return decode_image(find_tiny_imagenet(place).train_paths[0], channels=3).shape
     if kind == "folder" and place:
         return decode_image(list_images(_class_folders(Path(place))[0])[0]).shape
     if kind == "npz" and place:
@@ -44,13 +51,17 @@ def load_dataset(name: str) -> Dataset:
     """Loads a data set into memory.
 
     Args:
-        name: `digits` (scikit-learn's 1,797 digits of 8 x 8, no network needed), `mnist` or `cifar10` (through
-            tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),
+        name: `digits` (scikit-learn's 1,797 digits of 8 x 8, no network needed), `mnist`, `cifar10` or `stl10`
+            (through tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),
+            `tiny_imagenet:PATH` (an unpacked tiny-imagenet-200; without PATH the folder TINY_IMAGENET_DIR or
+            ./tiny-imagenet-200), `tiny_imagenet:PATH:CLASSES` (its first classes, by wnid),
             `folder:PATH` (images of one size, one subfolder a class) or `npz:PATH` (arrays `images`, `labels`).
 
     Returns:
-        The data set. 5,000 training images of MNIST and CIFAR-10 validate. A source without test images of its own
-        gives a fifth of its images to them, and a fifth of the rest to validation.
+        The data set. 5,000 training images of MNIST validate, and a tenth of those of CIFAR-10, STL-10 (of its
+        labelled ones, which alone are read) and Tiny ImageNet (whose official validation images are the test
+        images here). A source without test images of its own gives a fifth of its images to them, and a fifth of
+        the rest to validation.
 
     Raises:
         InputError: as `check_dataset`, and where a set is not prepared and cannot be downloaded.
@@ -59,6 +70,7 @@ def load_dataset(name: str) -> Dataset:
     kind, _, place = name.partition(":")
     loaders: dict[str, Callable[[], Dataset]] = {
         "digits": _load_digits,
+        "tiny_imagenet": lambda: _load_tiny_imagenet(name, place),
         "folder": lambda: _load_folder(name, Path(place)),
         "npz": lambda: _load_npz(name, Path(place)),
     }
@@ -71,6 +83,14 @@ def _load_digits() -> Dataset:
     digits = load_digits()
     pixels = (digits.images / 16).astype(np.float32)[..., np.newaxis]
     return _split_all("digits", pixels, digits.target, tuple("0123456789"))
+
+
+def _load_tiny_imagenet(name: str, place: str) -> Dataset:
+    found = find_tiny_imagenet(place)
+    # Some of the files are grey.
+    train, validation = carve(whole(read_images(found.train_paths, channels=3), found.train_labels), 1 / 10, name)
+    test = Split(read_images(found.test_paths, channels=3), found.test_labels, found.test_indices)
+    return Dataset(name, train, validation, test, found.class_names)
 
 
 def _load_folder(name: str, folder: Path) -> Dataset:

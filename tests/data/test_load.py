@@ -94,6 +94,35 @@ def test_tensorflow_datasets(request):
         assert dataset.test.pixels.dtype == np.uint8
 
 
+def test_stl10_of_generated_images(monkeypatch):
+    """Its own archive is 2.6 GB; here 200 and 50 images of its shape, and the check that no others are asked for."""
+    import tensorflow as tf
+
+    tfds = pytest.importorskip("tensorflow_datasets")
+    random, asked = np.random.RandomState(0), []
+    parts = {
+        split: {"image": random.randint(0, 256, (count, 96, 96, 3), np.uint8), "label": np.arange(count) % 10}
+        for split, count in (("train", 200), ("test", 50))
+    }
+
+    def as_dataset(self, split, batch_size):
+        asked.append(split)
+        return {key: tf.constant(array) for key, array in parts[split].items()}
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: True)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", as_dataset)
+    dataset = load_dataset("stl10")
+    assert asked == ["train", "test"]
+    assert check_dataset("stl10") == dataset.image_shape == (96, 96, 3)
+    assert dataset.classes == 10
+    assert [len(dataset.train), len(dataset.validation), len(dataset.test)] == [180, 20, 50]
+    np.testing.assert_array_equal(np.bincount(dataset.validation.labels), np.full(10, 2))
+    assert sorted(np.concatenate([dataset.train.indices, dataset.validation.indices])) == list(range(200))
+    for split, part in ((dataset.validation, "train"), (dataset.test, "test")):
+        np.testing.assert_array_equal(split.pixels, parts[part]["image"][split.indices])
+        np.testing.assert_array_equal(split.labels, parts[part]["label"][split.indices])
+
+
 def test_a_set_that_is_not_there_says_what_to_run(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: False)
@@ -152,7 +181,7 @@ def test_a_truncated_npz(tmp_path):
             check_dataset(f"npz:{tmp_path / 'cut.npz'}")
 
 
-@pytest.mark.parametrize("name", ["nope", "", "folder:", "npz:", "digits:", "zip:x"])
+@pytest.mark.parametrize("name", ["nope", "", "folder:", "npz:", "digits:", "stl10:x", "tiny_imagenets", "zip:x"])
 def test_unknown_names(name):
     with pytest.raises(InputError, match="there is no data set"):
         check_dataset(name)
