@@ -1,7 +1,7 @@
 """Data sets by name, from a folder of images, or from an .npz file.
 
-Stands alone: nothing else of erkeras is imported here but its error, and TensorFlow only for `training_batches`
-and for the sets of tensorflow-datasets.
+Stands alone: nothing else of erkeras is imported here but its error and its random numbers, and TensorFlow only for
+`training_batches` and for the sets of tensorflow-datasets.
 """
 
 from erkeras.data.dataset import Dataset, Split
