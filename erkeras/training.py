@@ -154,7 +154,7 @@ def fit_model(
         callbacks.append(checkpoint)
     validation = dataset.validation.sample(1000, seed=0)
     model.fit(
-        training_batches(dataset.train, recipe.batch_size, job.seed, epoch),
+        training_batches(dataset.train, recipe.batch_size, job.seed, epoch, recipe.augment),
         steps_per_epoch=steps,
         epochs=recipe.epochs,
         initial_epoch=epoch,
@@ -267,7 +267,7 @@ def _training_warnings(history: list[dict[str, float]]) -> list[str]:
     if epoch is None:
         return []
     return [
-        f"After epoch {epoch} the accuracy under attack fell to less than half on validation images and stayed there, as "
+        f"After epoch {epoch} the accuracy under attack fell to less than half on validation images and stayed so, as "
         "when training overfits a cheap adversary: train with more --steps, or with --keep-best."
     ]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from erkeras.building import build_model
-from erkeras.data import load_dataset
+from erkeras.data import Split, load_dataset, training_batches
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.recipes import find_recipe
@@ -73,14 +73,57 @@ def test_an_unfinished_job_asks_for_resume(tmp_path, tiny_job):
         check_output(output, dataclasses.replace(tiny_job, seed=1), resume=True)
 
 
-def test_recipes_of_every_set_build(tiny_job):
-    for dataset, shape in (("digits", (8, 8, 1)), ("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))):
-        model = build_model(find_recipe("default", dataset, shape), shape, 10, 100, seed=0)
-        assert model(np.zeros((2, *shape), np.float32)).shape == (2, 10)
-    paper = find_recipe("paper", "mnist", (28, 28, 1))
-    assert (paper.code_size, paper.epochs, paper.batch_size, paper.coefficient) == (4, 30, 100, 5e-4)
+SETS = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "stl10": (96, 96, 3),
+    "tiny_imagenet:somewhere:10": (64, 64, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("default", dataset) for dataset in SETS] + [("paper", dataset) for dataset in SETS if dataset != "digits"],
+)
+def test_recipes_of_every_set_train_a_step(name, dataset):
+    """On two images, and with two steps of PGD, so that the paper's networks take seconds."""
+    shape = SETS[dataset]
+    recipe = dataclasses.replace(find_recipe(name, dataset, shape), batch_size=2, steps=2, epsilon_warm_up=0.0)
+    classes = 200 if dataset.startswith("tiny_imagenet") else 10
+    pixels = np.random.RandomState(0).randint(0, 256, (2, *shape)).astype(np.uint8)
+    split = Split(pixels, np.array([1, classes - 1], np.int32), np.arange(2))
+    model = build_model(recipe, shape, classes, 1, seed=0)
+    parts = {"encoder": model.encoder, "classifier": model.classifier, "critic": model.regularizer.critic}
+    before = {name: [weight.numpy() for weight in part.trainable_variables] for name, part in parts.items()}
+    logs = model.fit(
+        training_batches(split, 2, 0, augment=recipe.augment), steps_per_epoch=1, shuffle=False, verbose=0
+    ).history
+    assert np.isfinite([values[-1] for values in logs.values()]).all()
+    assert model(split.images).shape == (2, classes)
+    for name, part in parts.items():
+        moved = [not np.array_equal(*pair) for pair in zip(before[name], part.trainable_variables, strict=True)]
+        assert np.mean(moved) > 0.8, name  # a bias of the critic may be clipped to where it was
+
+
+def test_recipes_are_chosen_by_the_kind_of_set():
+    paper = {name: find_recipe("paper", name, shape) for name, shape in SETS.items() if name != "digits"}
+    settings = ("code_size", "batch_size", "learning_rate", "coefficient", "epsilon", "augment")
+    assert {name: tuple(getattr(recipe, setting) for setting in settings) for name, recipe in paper.items()} == {
+        "mnist": (4, 100, 1e-4, 5e-4, 0.3, False),
+        "cifar10": (16, 100, 5e-5, 0.1, 0.03, True),
+        "stl10": (16, 64, 5e-5, 0.1, 0.03, True),
+        "tiny_imagenet:somewhere:10": (64, 100, 5e-5, 0.1, 0.01, True),
+    }
+    steps = [(recipe.steps, recipe.epochs, recipe.step_ratio * recipe.epsilon) for recipe in paper.values()]
+    np.testing.assert_allclose(steps, [(40, 30, 0.01), (20, 30, 0.01), (20, 30, 0.0078), (20, 30, 0.01 / 3)])
+    for place in ("", ":somewhere", "::10"):
+        name = f"tiny_imagenet{place}"
+        assert find_recipe("default", name, (64, 64, 3)) == find_recipe("default", "tiny_imagenet", (64, 64, 3))
+    assert find_recipe("default", "tiny_imagenet", (64, 64, 3)).epsilon == 0.01
     assert find_recipe("default", "folder:x", (64, 64, 3)) == find_recipe("default", "cifar10", (32, 32, 3))
-    with pytest.raises(InputError, match="is for mnist, not for digits"):
+    assert not find_recipe("default", "mnist", (28, 28, 1)).augment
+    with pytest.raises(InputError, match="is for mnist, cifar10, stl10, tiny_imagenet, not for digits"):
         find_recipe("paper", "digits", (8, 8, 1))
     with pytest.raises(InputError, match="there is no recipe 'best'"):
         find_recipe("best", "digits", (8, 8, 1))

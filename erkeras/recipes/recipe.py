@@ -41,6 +41,7 @@ class Recipe:
         noise: standard deviation of the noise in front of the first convolution, in [0, 1] pixels, and twice that of
             the others (RSE); 0 for none.
         passes: over whose noise the prediction is averaged; see `ERClassifier`.
+        augment: shift and mirror the training images; see `erkeras.data.training_batches`.
     """
 
     network: str
@@ -73,3 +74,4 @@ class Recipe:
     keep_best: bool = False
     noise: float = 0.0
     passes: int = 1
+    augment: bool = False

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from erkeras.attacks import PGD
+from erkeras.detection.features import combined_code
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.models.networks import NETWORKS, build_critic, build_networks
@@ -15,7 +18,11 @@ SHAPES = {
     "mnist": [(28, 28, 1)],
     "mnist-medium": [(28, 28, 1)],
     "mnist-large": [(28, 28, 1)],
-    "colour": [(32, 32, 3), (16, 20, 1)],
+    "colour": [(32, 32, 3), (16, 20, 1), (64, 64, 3), (96, 96, 3)],
+    "vgg16": [(32, 32, 3)],
+    "vgg19": [(32, 40, 1)],
+    "stl10": [(96, 96, 3)],
+    "tiny-imagenet": [(64, 64, 3)],
 }
 
 
@@ -62,6 +69,94 @@ def test_large_mnist_network_is_the_authors():
     assert kinds.count(layers.BatchNormalization) == 3
     assert [layer.units for layer in classifier.layers if isinstance(layer, layers.Dense)] == [500, 256, 10]
     assert sum(isinstance(layer, layers.BatchNormalization) for layer in classifier.layers) == 2
+
+
+def convolution(size, inputs, outputs):
+    return size * size * inputs * outputs
+
+
+def dense(inputs, outputs):
+    return inputs * outputs + outputs
+
+
+def normalized(channels):
+    return 2 * channels  # scale and shift; its two moving statistics are not trained
+
+
+VGG_CLASSIFIER = dense(16, 512) + 2 * dense(512, 512) + dense(512, 10)
+VGG16 = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+VGG19 = [3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512]
+STL10 = [3, 128, 256, 512, 1024, 2048]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "encoder_count", "classifier_count"),
+    [
+        *(
+            (
+                name,
+                (side, side, 3),
+                sum(convolution(3, *pair) for pair in pairwise(plan))
+                + sum(map(normalized, plan[1:]))
+                + dense(positions * 512, 16),
+                VGG_CLASSIFIER,
+            )
+            for name, plan, side, positions in (
+                ("vgg16", VGG16, 32, 1),
+                ("vgg19", VGG19, 32, 1),
+                ("tiny-imagenet", VGG19, 64, 4),
+            )
+        ),
+        (
+            "stl10",
+            (96, 96, 3),
+            sum(convolution(4, *pair) for pair in pairwise(STL10))
+            + convolution(3, 2048, 2048)
+            + sum(map(normalized, [*STL10[2:], 2048]))
+            + dense(2048, 16),
+            dense(16, 500) + normalized(500) + dense(500, 256) + normalized(256) + dense(256, 10),
+        ),
+    ],
+)
+def test_parameters_of_the_papers_colour_networks(name, shape, encoder_count, classifier_count):
+    found = []
+    for model in build_networks(name, shape, 16, 10):
+        found.append(sum(int(np.prod(weight.shape)) for weight in model.trainable_variables))
+        kinds = [type(layer) for layer in model.layers]
+        if layers.Conv2D in kinds:
+            # The detector finds hidden layers by their nonlinearities: one after every convolution.
+            assert kinds.count(layers.ReLU) == kinds.count(layers.Conv2D)
+            assert combined_code(model)(np.zeros((1, *shape), np.float32))[1].shape == (1, 16 + channels(model))
+    assert found == [encoder_count, classifier_count]
+
+
+def channels(encoder):
+    return sum(layer.filters for layer in encoder.layers if isinstance(layer, layers.Conv2D))
+
+
+def test_vgg_classifier_is_the_authors():
+    _, classifier = build_networks("vgg19", (32, 32, 3), 16, 10)
+    assert [
+        (layer.units, layer.activation.__name__) if isinstance(layer, layers.Dense) else layer.rate
+        for layer in classifier.layers
+    ] == [(512, "linear"), 0.5, (512, "relu"), 0.5, (512, "relu"), (10, "linear")]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("vgg16", (28, 28, 1), "vgg16 halves an image five times and was given 28 x 28: give 32 x 32"),
+        ("tiny-imagenet", (31, 64, 3), "vgg19 .* was given 64 x 31"),
+        ("stl10", (64, 96, 3), "stl10 leaves nothing of images of 96 x 64: give larger ones than 64 x 64"),
+    ],
+)
+def test_images_too_small_for_a_network_are_refused(name, shape, message):
+    with pytest.raises(InputError, match=message):
+        build_networks(name, shape, 16, 10)
+
+
+def test_the_smallest_image_of_the_stl10_network():
+    assert build_networks("stl10", (65, 65, 3), 4, 10)[0].output_shape == (None, 4)
 
 
 def test_critic_output_may_be_a_log_sigmoid():

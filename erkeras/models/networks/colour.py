@@ -1,4 +1,4 @@
-"""A small network for 32 x 32 colour images, with BatchNorm."""
+"""A small network for colour images of 32 x 32 to 96 x 96, with BatchNorm."""
 
 from __future__ import annotations
 
