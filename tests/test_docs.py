@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from erkeras.data import DATASET_HELP
 from erkeras.recipes import DEFENSES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -63,6 +64,13 @@ def test_a_regularizer_of_ones_own_runs_through_the_command_line(tmp_path):
 def test_every_defense_of_the_command_line_is_in_the_table():
     text = (DOCS / "defenses.md").read_text()
     assert all(f"| `{name}` |" in text for name in DEFENSES)
+
+
+def test_every_data_set_is_in_the_table():
+    text = (DOCS / "data.md").read_text()
+    names = re.findall(r"(?<!\()\b[a-z]\w+(?=,|:PATH \()", DATASET_HELP)
+    assert names == ["digits", "mnist", "cifar10", "stl10", "tiny_imagenet", "folder", "npz"]
+    assert all(re.search(rf"^\| `{name}(:PATH)?` \|", text, re.MULTILINE) for name in names)
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
