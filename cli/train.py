@@ -56,6 +56,7 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 @click.option("--noise", type=FiniteFloat(0), help="Standard deviation of RSE's first noise layer, twice the others'.")
 @click.option("--passes", type=COUNT, help="Over whose noise RSE's prediction is averaged.")
 @click.option("--keep-best/--keep-last", default=None, help="Take the epoch of the best robust validation accuracy.")
+@click.option("--augment/--no-augment", default=None, help="Shift and mirror the training images.")
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
