@@ -49,6 +49,11 @@ _SHOWN = 10
     is_flag=True,
     help=f"Judge the model with its detector: broken is what is wrong and taken for natural ({', '.join(AIMED)}).",
 )
+@click.option(
+    "--naive",
+    is_flag=True,
+    help="Attack the classifier behind a purifier (defense-gan) alone; judge what comes of it through the purifier.",
+)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Images to attack, drawn by the seed.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--record", type=PATH, help="Folder for a record of every example, which --verify verifies.")
@@ -67,6 +72,7 @@ def attack(
     norm: str,
     epsilon: float | None,
     epsilons: tuple[float, ...] | None,
+    naive: bool,
     limit: int,
     seed: int,
     record: Path | None,
@@ -89,6 +95,11 @@ def attack(
         raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = Settings(**options)
     target = find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
+    if naive and (record or card or epsilons or settings.with_detector or not target.purified):
+        raise InputError(
+            "--naive was given without a folder of erkeras train --defense defense-gan, or with --record, --card, "
+            "--epsilons or --with-detector: leave one out."
+        )
     if card:
         if target.card is None or record or epsilons:
             raise InputError(
@@ -112,7 +123,7 @@ def attack(
     from . import console
 
     console.load_tensorflow(for_attacks=True)
-    from erkeras.evaluation import evaluate_robustness
+    from erkeras.evaluation import evaluate_robustness, judge_by
 
     images, chosen, victim = target.images(), make_attacks(settings, target.threat), target.load(settings.with_detector)
     if record is not None:
@@ -121,7 +132,18 @@ def attack(
     with console.RichProgress() as progress:
         parts = [part for attack in chosen for part in attack.parts]
         progress.stage(f"attacking {len(images)} images", len(images) * sum(part.work for part in parts))
-        robustness = evaluate_robustness(victim, images, chosen, seed=seed, record=opened, progress=progress.advance)
+        robustness = evaluate_robustness(
+            victim.classifier if naive else victim,
+            images,
+            chosen,
+            seed=seed,
+            record=opened,
+            progress=progress.advance,
+        )
+        if naive:
+            progress.stage("purifying", 1)
+            robustness = judge_by(victim, robustness, images)
+            progress.advance(1)
     _show(target, robustness)
     _write(target, settings, images, robustness, json_file, save_images, gallery)
     if card and record is not None:

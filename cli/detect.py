@@ -19,9 +19,12 @@ def detect(model: Path, paths: tuple[Path, ...]) -> None:
     `images`.
     """
     from erkeras.data import read_labelled_paths
+    from erkeras.errors import InputError
     from erkeras.serving.folder import read_card
 
     card = read_card(model)
+    if not card["detector"]:
+        raise InputError(f"{model} has no detector: give a model of another --defense.")
     names, images = read_labelled_paths(paths, card["dataset"]["image_shape"])
 
     from . import console

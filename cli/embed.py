@@ -22,10 +22,13 @@ def embed(model: Path, epsilon: float | None, steps: int, limit: int, seed: int,
     MODEL is a folder that erkeras train wrote. One colour a class; triangles are misclassified.
     """
     from erkeras.data import check_dataset, load_dataset
+    from erkeras.errors import InputError
     from erkeras.serving.folder import load_model, read_card
     from erkeras.threat import ThreatModel
 
     card = read_card(model)
+    if not card["detector"]:
+        raise InputError(f"{model} has no codes, but a purifier: give a model of another --defense.")
     writable(output)
     name = card["dataset"]["name"]
     check_dataset(name)

@@ -54,6 +54,10 @@ class Target:
     seed: int
     modules: tuple[str, ...]
 
+    @property
+    def purified(self) -> bool:
+        return self.card is not None and bool(self.card["job"]["recipe"].get("generator_updates"))
+
     def images(self) -> Any:
         from erkeras.data import load_dataset
 
@@ -110,6 +114,8 @@ def find_target(
                 f"--with-detector was given with {f'the attack {unfit[0]}' if unfit else model}: give a folder that "
                 f"erkeras train wrote, and attacks among {', '.join(AIMED)}."
             )
+        if not card["detector"]:
+            raise InputError(f"--with-detector was given and {model} has no detector: leave it out.")
     return Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed, modules)
 
 

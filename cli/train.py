@@ -58,6 +58,9 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 @click.option("--keep-best/--keep-last", default=None, help="Take the epoch of the best robust validation accuracy.")
 @click.option("--augment/--no-augment", default=None, help="Shift and mirror the training images.")
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
+@click.option("--generator-updates", type=COUNT, help="Of training the generator of a Defense-GAN.")
+@click.option("--purifier-steps", type=COUNT, help="L of Defense-GAN: gradient steps of each search.")
+@click.option("--purifier-restarts", type=COUNT, help="R of Defense-GAN: searches for each image.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
 @click.option("--restarts", type=COUNT, default=5, show_default=True, help="Restarts of the PGD that judges.")
@@ -150,9 +153,10 @@ def show(card: dict[str, Any], output: Path) -> None:
         ["model", *rows[0][1]],
         [[name, *cells.values()] for name, cells in rows],
     )
-    console.print_table(
-        f"Detector, its threshold set for {percent(detector['stated_false_positive_rate'])} false positives",
-        DETECTION_COLUMNS,
-        detection_rows(card),
-    )
+    if detector:
+        console.print_table(
+            f"Detector, its threshold set for {percent(detector['stated_false_positive_rate'])} false positives",
+            DETECTION_COLUMNS,
+            detection_rows(card),
+        )
     console.output.print(f"Saved in {output}: see {output / 'README.md'} and {output / 'attacked.png'}")

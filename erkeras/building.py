@@ -56,6 +56,23 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
     return model
 
 
+def build_gan(recipe: Recipe, image_shape: Sequence[int], seed: int) -> Any:
+    """A compiled WassersteinGAN with fresh weights, as the recipe says; arguments as for `build_model`.
+
+    Raises:
+        InputError: for images that the generator cannot make.
+    """
+    import keras
+
+    from erkeras.models import WassersteinGAN
+    from erkeras.models.networks import build_generator, build_image_critic
+
+    keras.utils.set_random_seed(seed)
+    model = WassersteinGAN(build_generator(image_shape), build_image_critic(image_shape), seed=seed)
+    model.compile(*(keras.optimizers.Adam(recipe.generator_learning_rate, 0.5, 0.9) for _ in range(2)))
+    return model
+
+
 def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
     from erkeras.models.networks import build_networks, with_gaussian_code, with_noise, without_bottleneck
 

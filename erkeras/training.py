@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from erkeras import __version__
-from erkeras.building import build_model
+from erkeras.building import build_gan, build_model
 from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
 from erkeras.files import write_text
@@ -26,6 +26,11 @@ from erkeras.serving.folder import CARD, FORMAT, digests, read_card
 
 #: Steps of the PGD that judges, each of epsilon / 30: on MNIST 40 steps of 0.01, as Madry et al.
 JUDGING_STEPS, JUDGING_STEP_RATIO = 40, 1 / 30
+#: Through a purifier, which makes each of these looks thousands of times dearer: one internal batch of images, and
+#: PGD-10 with one restart.
+PURIFIED_IMAGES, PURIFIED_STEPS, PURIFIED_STEP_RATIO = 128, 10, 1 / 4
+#: Images for one update of a generator, and for each of its critic's.
+_GENERATOR_BATCH = 64
 #: With fewer successful attacks on validation images, the detector learns from all attacked ones.
 _FEWEST_POSITIVES = 10
 #: Images of each class that the detector stands on.
@@ -40,8 +45,9 @@ class Job:
         dataset: as `load_dataset` takes it.
         recipe: see `Recipe`.
         seed: of initial weights, data order, training's and the attacks' random numbers.
-        limit: how many test images are judged, drawn by the seed; None for all.
-        restarts: of the PGD that judges.
+        limit: how many test images are judged, drawn by the seed; None for all. At most `PURIFIED_IMAGES` behind a
+            purifier.
+        restarts: of the PGD that judges; one behind a purifier.
         baseline: also train the same network without any defence and judge it on the same images.
         features: the detector's, "combined" (ER2) or "code" (ER1).
         compact: for a model that ships: save it without what only training needs (optimizers, critic, averages), and
@@ -169,6 +175,55 @@ def fit_model(
     return model
 
 
+def fit_generator(gan: Any, job: Job, dataset: Dataset, checkpoint: Any, progress: Progress) -> Any:
+    """Trains a WassersteinGAN on the training images, from its last checkpoint where there is one.
+
+    Returns:
+        Its generator.
+    """
+    import keras
+
+    from erkeras.data import training_batches
+
+    batch_size = gan.critic_updates * min(_GENERATOR_BATCH, len(dataset.train) // gan.critic_updates)
+    steps = len(dataset.train) // batch_size
+    epochs = -(-job.recipe.generator_updates // steps)
+    epoch = checkpoint.restore(gan)
+    progress.stage("training generator", epochs * steps)
+    progress.advance(epoch * steps)
+
+    def report(batch: int, logs: dict[str, float]) -> None:
+        progress.advance(1, f"Wasserstein distance {logs['wasserstein_distance']:.3f}")
+
+    gan.fit(
+        training_batches(dataset.train, batch_size, job.seed, epoch),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        initial_epoch=epoch,
+        shuffle=False,  # the batches come shuffled
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report), checkpoint],
+    )
+    return gan.generator
+
+
+def purified(model: Any, generator: Any, job: Job) -> Any:
+    """An ERClassifier behind the purifier of a job's recipe."""
+    import keras
+
+    from erkeras.models import DefenseGAN
+
+    recipe = job.recipe
+    return DefenseGAN(
+        generator,
+        keras.Sequential([model.encoder, model.classifier], name="classifier"),
+        steps=recipe.purifier_steps,
+        restarts=recipe.purifier_restarts,
+        step_size=recipe.purifier_step_size,
+        seed=job.seed,
+    )
+
+
 def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Does a whole job: trains, attacks the test images, fits the detector, exports, and only then makes `output`.
 
@@ -196,17 +251,21 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", json.dumps(job.settings(), indent=1))
     started = time.perf_counter()
-    checkpoint = Checkpoint(folder / "checkpoint")
+    checkpoint, generator_checkpoint = Checkpoint(folder / "checkpoint"), Checkpoint(folder / "generator")
     try:
+        # First, so that images which no generator makes are refused at once.
+        gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
         model = fit_model(job, dataset, checkpoint, progress)
     except InputError:
         if not checkpoint.history:  # nothing to go on with
             shutil.rmtree(folder)
         raise
+    if gan is not None:
+        model = purified(model, fit_generator(gan, job, dataset, generator_checkpoint, progress), job)
     seconds = time.perf_counter() - started
     kept = KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
 
-    test = dataset.test.sample(job.limit, job.seed)
+    test = dataset.test.sample(min(job.limit or PURIFIED_IMAGES, PURIFIED_IMAGES) if gan else job.limit, job.seed)
     robustness = _judge(model, test, job, progress, "attacking")
     evaluation = {**_evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
     if job.baseline:
@@ -223,12 +282,13 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
             dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training undefended"
         )
         evaluation["baseline"] = _judge(undefended, test, job, progress, "attacking undefended").summary()
-    detector, detection = _fit_detector(model, dataset, job, robustness, test, progress)
+    # A purifier has no code: nothing that an ER-Detector could look at.
+    detector, detection = (None, None) if gan else _fit_detector(model, dataset, job, robustness, test, progress)
 
     partial = folder / "saved_model"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    _export(partial, model.without_training_state() if job.compact else model, detector)
+    _export(partial, model.without_training_state() if job.compact and not gan else model, detector, dataset)
     _draw(partial / "attacked.png", detector, test, robustness, dataset, job)
     card = {
         "format": FORMAT,
@@ -246,6 +306,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
             "last_epoch": checkpoint.history[-1],
             "kept_epoch": kept,
             "warnings": _training_warnings(checkpoint.history[:kept]),
+            **({"generator_last_epoch": generator_checkpoint.history[-1]} if gan else {}),
         },
         "evaluation": evaluation,
         "detector": detection,
@@ -272,32 +333,42 @@ def _training_warnings(history: list[dict[str, float]]) -> list[str]:
     ]
 
 
-def judging_attacks(epsilon: float, restarts: int) -> list[Any]:
-    """FGSM and PGD-40 within an l_inf ball."""
+def judging_attacks(
+    epsilon: float, restarts: int, steps: int = JUDGING_STEPS, step_ratio: float = JUDGING_STEP_RATIO
+) -> list[Any]:
+    """FGSM and PGD within an l_inf ball."""
     from erkeras.attacks import FGSM, PGD
     from erkeras.threat import ThreatModel
 
     threat = ThreatModel("l_inf", epsilon)
-    return [FGSM(threat), PGD(threat, JUDGING_STEPS, JUDGING_STEP_RATIO * epsilon, restarts)]
+    return [FGSM(threat), PGD(threat, steps, step_ratio * epsilon, restarts)]
+
+
+def _pgd_settings(job: Job) -> dict[str, Any]:
+    """Restarts, steps and their length, as a portion of epsilon, of the PGD that judges."""
+    if job.recipe.generator_updates:
+        return {"restarts": 1, "steps": PURIFIED_STEPS, "step_ratio": PURIFIED_STEP_RATIO}
+    return {"restarts": job.restarts, "steps": JUDGING_STEPS, "step_ratio": JUDGING_STEP_RATIO}
 
 
 def _judge(model: Any, split: Split, job: Job, progress: Progress, name: str) -> Any:
     from erkeras.evaluation import evaluate_robustness
 
-    attacks = judging_attacks(job.recipe.epsilon, job.restarts)
+    attacks = judging_attacks(job.recipe.epsilon, **_pgd_settings(job))
     progress.stage(name, len(split) * sum(attack.work for attack in attacks))
     return evaluate_robustness(model, split, attacks, seed=job.seed, progress=progress.advance)
 
 
 def _evaluation_settings(job: Job) -> dict[str, Any]:
+    pgd = _pgd_settings(job)
     return {
         "split": "test",
         "norm": "l_inf",
         "epsilon": job.recipe.epsilon,
         "pgd": {
-            "steps": JUDGING_STEPS,
-            "step_size": JUDGING_STEP_RATIO * job.recipe.epsilon,
-            "restarts": job.restarts,
+            "steps": pgd["steps"],
+            "step_size": pgd["step_ratio"] * job.recipe.epsilon,
+            "restarts": pgd["restarts"],
         },
         "seed": job.seed,
     }
@@ -345,11 +416,14 @@ def _fit_detector(
     return detector, result
 
 
-def _export(folder: Path, model: Any, detector: Any) -> None:
-    from erkeras.serving import export_saved_model
+def _export(folder: Path, model: Any, detector: Any, dataset: Dataset) -> None:
+    from erkeras.serving import export_classifier, export_saved_model
 
-    export_saved_model(detector, folder / "1")
     model.save(folder / "model.keras")
+    if detector is None:
+        export_classifier(model, dataset.image_shape, folder / "1")
+        return
+    export_saved_model(detector, folder / "1")
     detector.save(folder / "detector.npz")
 
 
@@ -362,18 +436,22 @@ def _draw(path: Path, detector: Any, test: Split, robustness: Any, dataset: Data
     rows = [int(places[0]) for places in of_classes if len(places)][:10]
     if not rows:
         return
-    clean, adversarial = test.images[rows], robustness.examples.images[rows]
+    examples = robustness.examples
+    clean, adversarial = test.images[rows], examples.images[rows]
+    befores = _captions(detector, clean, examples.clean_predictions[rows], dataset)
+    afters = _captions(detector, adversarial, examples.predictions[rows], dataset)
     captions = []
-    for row, before, after in zip(
-        rows, _captions(detector, clean, dataset), _captions(detector, adversarial, dataset), strict=True
-    ):
+    for row, before, after in zip(rows, befores, afters, strict=True):
         truth = int(test.labels[row])
         captions.append((before[0], before[1] == truth and not before[2], after[0], after[1] == truth or after[2]))
-    title = f"Clean and attacked at epsilon {job.recipe.epsilon:g}: the label given, and the detector's verdict"
+    title = f"Clean and attacked at epsilon {job.recipe.epsilon:g}: the label given"
+    title += ", and the detector's verdict" if detector else ""
     draw_verdicts(path, clean, adversarial, captions, title)
 
 
-def _captions(detector: Any, images: Any, dataset: Dataset) -> list[tuple[str, int, bool]]:
+def _captions(detector: Any, images: Any, predictions: Any, dataset: Dataset) -> list[tuple[str, int, bool]]:
+    if detector is None:
+        return [(dataset.class_names[label], int(label), False) for label in predictions]
     detection = detector.predict(images)
     return [
         (f"{dataset.class_names[label]}\n{'adversarial' if verdict else 'natural'}", int(label), bool(verdict))

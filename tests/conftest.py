@@ -99,6 +99,34 @@ def tiny_job():
 
 
 @pytest.fixture(scope="session")
+def purified_job():
+    """A Defense-GAN of a few updates on digits."""
+    import dataclasses
+
+    from erkeras.recipes import find_recipe
+    from erkeras.training import Job
+
+    recipe = dataclasses.replace(
+        find_recipe("default", "digits", (8, 8, 1), "defense-gan"),
+        epochs=2,
+        generator_updates=9,
+        purifier_steps=5,
+        purifier_restarts=2,
+    )
+    return Job("digits", recipe, limit=20, deterministic=False)
+
+
+@pytest.fixture(scope="session")
+def purified_model(tmp_path_factory, purified_job):
+    """The folder that it makes. Not to be written to."""
+    from erkeras.training import train
+
+    output = tmp_path_factory.mktemp("saved_models") / "purified"
+    train(purified_job, output)
+    return output
+
+
+@pytest.fixture(scope="session")
 def saved_model(tmp_path_factory, tiny_job):
     """The folder that a tiny job makes. Not to be written to."""
     from erkeras.training import train

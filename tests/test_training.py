@@ -227,3 +227,59 @@ def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, sav
     found = detect_with(tmp_path / "model" / "1", images)["probabilities"]
     np.testing.assert_allclose(found, detect_with(saved_model / "1", images)["probabilities"], atol=1e-6)
     assert "its densities stand on fewer images than the usual 1,000" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_purified_classifier_is_judged_by_less_and_has_no_detector(purified_model, purified_job):
+    card = read_card(purified_model)
+    names = {path.name for path in purified_model.iterdir()}
+    assert names == {"1", "model.keras", "card.json", "README.md", "attacked.png"}
+    assert card["detector"] is None
+    assert set(card["training"]["generator_last_epoch"]) == {"wasserstein_distance", "gradient_penalty"}
+    evaluation = card["evaluation"]
+    assert evaluation["pgd"] == {"steps": 10, "step_size": 0.15 / 4, "restarts": 1}
+    model = load_model("keras", purified_model / "model.keras")
+    assert (model.steps, model.restarts, model.step_size) == (5, 2, 30.0)
+    test = load_dataset("digits").test.sample(20, 0)
+    found = evaluate_robustness(model, test, judging_attacks(0.15, 1, 10, 1 / 4))
+    assert found.summary()["attacks"] == evaluation["attacks"]
+    assert found.clean_accuracy == evaluation["clean_accuracy"]
+    text = (purified_model / "README.md").read_text()
+    assert "5 steps from each of\n2 starts" in text
+    assert "ER-Detector" not in text
+    # Of a larger sample, one internal batch.
+    recipe = dataclasses.replace(purified_job.recipe, purifier_steps=1, purifier_restarts=1)
+    larger = dataclasses.replace(purified_job, limit=None, recipe=recipe)
+    assert train(larger, purified_model.parent / "larger")["evaluation"]["images"] == 128
+
+
+def test_a_generator_interrupted_and_resumed_is_the_same(tmp_path, purified_model, purified_job):
+    class StopInGenerator(Progress):
+        left = None
+
+        def stage(self, name, total):
+            self.left = 5 if name == "training generator" else None
+
+        def advance(self, units, note=""):
+            if self.left is not None:
+                self.left -= units
+                if self.left < 0:
+                    raise KeyboardInterrupt
+
+    output = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(purified_job, output, progress=StopInGenerator())
+    assert list((training_folder(output) / "generator").glob("epoch-*1"))
+    train(purified_job, output, resume=True)
+    resumed, straight = (states(path / "model.keras", tmp_path) for path in (output, purified_model))
+    assert resumed.keys() == straight.keys()
+    for name, array in straight.items():
+        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+
+
+def test_images_that_no_generator_makes_are_refused_at_once(tmp_path, purified_job):
+    labels = np.arange(60) % 2
+    np.savez(tmp_path / "odd.npz", images=np.zeros((60, 9, 8, 1), np.uint8), labels=labels)
+    job = dataclasses.replace(purified_job, dataset=f"npz:{tmp_path / 'odd.npz'}")
+    with pytest.raises(InputError, match="multiples of 4"):
+        train(job, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.npz"]

@@ -8,6 +8,7 @@ _HOMES = {
     "as_lines": "erkeras.evaluation.record",
     "Robustness": "erkeras.evaluation.robustness",
     "evaluate_robustness": "erkeras.evaluation.robustness",
+    "judge_by": "erkeras.evaluation.transfer",
     "accuracy_curve": "erkeras.evaluation.curves",
     "compare": "erkeras.evaluation.comparison",
     "read_rows": "erkeras.evaluation.comparison",

@@ -9,6 +9,7 @@ from erkeras.models.callbacks import (
     KeepBest,
     catastrophic_overfitting,
 )
+from erkeras.models.defense_gan import DefenseGAN, WassersteinGAN
 from erkeras.models.er_classifier import ERClassifier
 from erkeras.models.objectives import TRADES, CrossEntropy
 from erkeras.models.priors import StandardNormal
@@ -25,11 +26,13 @@ __all__ = [
     "AveragesInValidation",
     "Checkpoint",
     "CrossEntropy",
+    "DefenseGAN",
     "ERClassifier",
     "KeepBest",
     "MaximumMeanDiscrepancy",
     "Regularizer",
     "StandardNormal",
     "WassersteinCritic",
+    "WassersteinGAN",
     "catastrophic_overfitting",
 ]

@@ -42,6 +42,11 @@ class Recipe:
             the others (RSE); 0 for none.
         passes: over whose noise the prediction is averaged; see `ERClassifier`.
         augment: shift and mirror the training images; see `erkeras.data.training_batches`.
+        generator_updates: of the generator of a Defense-GAN, each after five of its critic, rounded up to whole epochs;
+            0 for a classifier without one.
+        generator_learning_rate: of generator and critic.
+        purifier_steps, purifier_restarts, purifier_step_size: of the search for the nearest image that the generator
+            can make; see `DefenseGAN`.
     """
 
     network: str
@@ -75,3 +80,8 @@ class Recipe:
     noise: float = 0.0
     passes: int = 1
     augment: bool = False
+    generator_updates: int = 0
+    generator_learning_rate: float = 5e-4
+    purifier_steps: int = 200
+    purifier_restarts: int = 10
+    purifier_step_size: float = 30.0

@@ -127,6 +127,7 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "vae-cla": {"regularizer": "gaussian-kl", "coefficient": 1e-3, "training_ratio": 0.0},
     "rse": {"coefficient": 0.0, "training_ratio": 0.0, "noise": 0.2, "passes": 50},
     "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
+    "defense-gan": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False, "generator_updates": 2500},
 }
 
 #: Ours, by name; a recipe may name a user's own as MODULE:CLASS.
@@ -142,6 +143,7 @@ TITLES = {
     "vae-cla": "VAE-CLA",
     "rse": "RSE",
     "none": "No Defense",
+    "defense-gan": "Defense-GAN",
 }
 
 _TABLE = {"default": _DEFAULT, "strong": _STRONG, "paper": _PAPER}

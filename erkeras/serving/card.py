@@ -9,15 +9,15 @@ from erkeras.recipes import TITLES
 
 def render_card(card: dict[str, Any]) -> str:
     """Markdown of a card: what the model is, how it was trained, what was measured, with which command."""
-    job, data, evaluation, detector = card["job"], card["dataset"], card["evaluation"], card["detector"]
+    job, data, evaluation = card["job"], card["dataset"], card["evaluation"]
     recipe, pgd = job["recipe"], evaluation["pgd"]
     height, width, channels = data["image_shape"]
     rows = results_rows(card)
     accuracies = _markdown(["", *rows[0][1]], [[name, *cells.values()] for name, cells in rows])
     return f"""# {card["name"]}
 
-{defense_title(recipe)} (as in "Towards Robustness of Deep Neural Networks via Regularization") with an ER-Detector,
-made by
+{defense_title(recipe)} (as in "Towards Robustness of Deep Neural Networks via Regularization")\
+{" with an ER-Detector" if card["detector"] else ""}, made by
 
     {job["command"]}
 
@@ -27,7 +27,7 @@ made by
 **Training.** Network `{recipe["network"]}`, code size {recipe["code_size"]}, {recipe["epochs"]} epochs, batch
 {recipe["batch_size"]}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {job["seed"]}; judged at epsilon
 {recipe["epsilon"]:g}. All settings are in `card.json`.{_kept(card["training"])}
-
+{_purifier(recipe)}
 ## Measured
 
 On {evaluation["images"]} test images (their indices are in `card.json`), l_inf, epsilon {evaluation["epsilon"]:g},
@@ -36,21 +36,13 @@ for each image. A stronger attack finds more.
 
 {accuracies}
 
-The detector ({"ER2" if detector["features"] == "combined" else "ER1"}) was fitted on {detector["fitted_on"]} and
-calibrated on {detector["calibrated_on"]}. Positives below are attacked test images, negatives the clean ones.
-
-"Found at 5% FPR" is a point of their ROC curve; "found" and "false positives" are what the detector's own threshold
-gives, which was set for {percent(detector["stated_false_positive_rate"])} on the validation images.
-
-{_markdown(DETECTION_COLUMNS, detection_rows(card))}
-{_reduction(detector)}
-The classifier's figures again:
+{_detector(card)}The classifier's figures again:
 
     erkeras attack THIS_FOLDER --attack fgsm --attack pgd --steps {pgd["steps"]} --step-size {pgd["step_size"]!r} \\
-      --restarts {pgd["restarts"]} --epsilon {evaluation["epsilon"]:g} --limit {job["limit"] or data["test"]} \\
+      --restarts {pgd["restarts"]} --epsilon {evaluation["epsilon"]:g} --limit {evaluation["images"]} \\
       --seed {evaluation["seed"]}
 {_evaluations(card)}
-![Test images, clean and attacked, with labels and verdicts](attacked.png)
+![Test images, clean and attacked, with the labels given](attacked.png)
 """
 
 
@@ -90,6 +82,35 @@ def _regularizer(recipe: dict[str, Any]) -> str:
     if not recipe["coefficient"]:
         return "no regularizer"
     return f"regularizer {recipe['regularizer']} with lambda {recipe['coefficient']:g} ({recipe['coupling']})"
+
+
+def _purifier(recipe: dict[str, Any]) -> str:
+    if not recipe.get("generator_updates"):
+        return ""
+    steps, restarts = recipe["purifier_steps"], recipe["purifier_restarts"]
+    return f"""
+**Purifier.** The classifier sees the nearest image that a generator can make, sought in {steps} steps from each of
+{restarts} starts (step size {recipe["purifier_step_size"]:g}). The generator was trained by WGAN-GP,
+{recipe["generator_updates"]} updates at rate {recipe["generator_learning_rate"]:g}. A look at an image costs
+{steps * restarts} passes through the generator, forward and backward, so few images are judged, by a short PGD.
+Backwards the purifier counts as the identity (BPDA); `erkeras attack THIS_FOLDER --naive` attacks the classifier alone.
+"""
+
+
+def _detector(card: dict[str, Any]) -> str:
+    detector = card["detector"]
+    if not detector:
+        return ""
+    return f"""\
+The detector ({"ER2" if detector["features"] == "combined" else "ER1"}) was fitted on {detector["fitted_on"]} and
+calibrated on {detector["calibrated_on"]}. Positives below are attacked test images, negatives the clean ones.
+
+"Found at 5% FPR" is a point of their ROC curve; "found" and "false positives" are what the detector's own threshold
+gives, which was set for {percent(detector["stated_false_positive_rate"])} on the validation images.
+
+{_markdown(DETECTION_COLUMNS, detection_rows(card))}
+{_reduction(detector)}
+"""
 
 
 def _evaluations(card: dict[str, Any]) -> str:

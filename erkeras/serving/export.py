@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,21 +34,49 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
         folder: where to write, in TF Serving's layout `NAME/1`.
     """
     model = detector.model
-    shape = model.encoder.input_shape[1:]
-    images = tf.TensorSpec((None, *shape), tf.float32, name="images")
-    encoded = tf.TensorSpec((None,), tf.string, name="encoded_images")
 
     def everything(images: tf.Tensor) -> dict[str, tf.Tensor]:
         codes = model.encoder(images, training=False)
         return {**detector.graph(images), "code": codes, "logits": model.classify(images, codes)}
 
+    # Not what only training needs.
+    tracked = [model.encoder, model.classifier, detector.densities]
+    _write(everything, SIGNATURES, model.encoder.input_shape[1:], tracked, folder)
+
+
+def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: str | Path) -> None:
+    """Writes a classifier without a detector as a SavedModel, with the signatures `serving_default` and `logits`.
+
+    Args:
+        model: images -> logits.
+        image_shape: (height, width, channels).
+        folder: as for `export_saved_model`.
+    """
+
+    def everything(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model(images, training=False)
+        label = tf.argmax(logits, axis=1, output_type=tf.int32)
+        return {"probabilities": tf.nn.softmax(logits), "label": label, "logits": logits}
+
+    signatures = {name: SIGNATURES[name] for name in ("serving_default", "logits")}
+    _write(everything, signatures, image_shape, [model], folder)
+
+
+def _write(
+    everything: Callable,
+    signatures: dict[str, tuple[str, ...]],
+    shape: Sequence[int],
+    tracked: Sequence[Any],
+    folder: str | Path,
+) -> None:
+    images = tf.TensorSpec((None, *shape), tf.float32, name="images")
+    encoded = tf.TensorSpec((None,), tf.string, name="encoded_images")
     archive = keras.export.ExportArchive()
-    for network in (model.encoder, model.classifier):  # not what only training needs
-        archive.track(network)
-    archive.track(detector.densities)
-    for signature, names in SIGNATURES.items():
+    for resource in tracked:
+        archive.track(resource)
+    for signature, names in signatures.items():
         archive.add_endpoint(signature, _only(everything, names), input_signature=[images])
-    for signature, names in SIGNATURES.items():
+    for signature, names in signatures.items():
         from_bytes = _only(_after_decoding(everything, shape), names)
         archive.add_endpoint(f"{signature.removeprefix('serving_')}_bytes", from_bytes, input_signature=[encoded])
     archive.write_out(str(folder), verbose=False)
@@ -62,7 +91,7 @@ def _only(function: Callable, names: tuple[str, ...]) -> Callable:
     return outputs
 
 
-def _after_decoding(function: Callable, shape: tuple[int, int, int]) -> Callable:
+def _after_decoding(function: Callable, shape: Sequence[int]) -> Callable:
     def decode(encoded: tf.Tensor) -> tf.Tensor:
         pixels = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
         pixels.set_shape((None, None, shape[2]))

@@ -1,8 +1,8 @@
 """The folder of a saved model, checked and opened. Nothing here imports TensorFlow before a model is loaded.
 
 NAME/1/             SavedModel, in TF Serving's layout
-NAME/model.keras    the ERClassifier, to train on or to attack
-NAME/detector.npz   the detector's arrays
+NAME/model.keras    the ERClassifier, to train on or to attack; or a DefenseGAN
+NAME/detector.npz   the detector's arrays; a DefenseGAN has none
 NAME/card.json      what it is, how it was trained, what was measured, the digest of every file of the model
 NAME/README.md      the same for people
 """

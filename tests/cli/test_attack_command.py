@@ -9,6 +9,11 @@ from click.testing import CliRunner
 from erkeras.cli import main
 from PIL import Image
 
+from erkeras.attacks import PGD
+from erkeras.data import load_dataset
+from erkeras.serving import load_model
+from erkeras.threat import ThreatModel
+
 SHORT = ["--limit", "150", "--iterations", "5", "--queries", "40", "--steps", "5", "--restarts", "1"]
 
 
@@ -178,3 +183,31 @@ def test_a_card_takes_the_figures_and_keeps_the_record(anywhere, saved_model):
 
 def test_a_card_asks_for_a_folder_of_ours(anywhere, saved_model):
     refused(run(saved_model / "1", "--card", "--dataset", "digits", "--epsilon", "0.1"), "--card was given without")
+
+
+def test_a_purified_classifier_is_attacked_with_its_purifier_or_alone(anywhere, purified_model):
+    figures = {}
+    for name, options in (("aware", []), ("naive", ["--naive"])):
+        result = run(purified_model, *options, "--limit", "20", "--steps", "5", "--restarts", "1", "--json", "out.json")
+        assert result.exit_code == 0, result.output
+        figures[name] = json.loads((anywhere / "out.json").read_text())
+    aware, naive = figures["aware"], figures["naive"]
+    assert aware["clean_accuracy"] == naive["clean_accuracy"]
+    # The classifier's own gradient, not the one behind the purifier, made the images.
+    model = load_model("keras", purified_model / "model.keras")
+    test = load_dataset("digits").test.sample(20, 0)
+    attack = PGD(ThreatModel("l_inf", 0.15), 5, 0.15 / 30, 1)
+    attacked = attack(model.classifier, test.images, test.labels, indices=test.indices)
+    clean, broken = (np.argmax(model(images), axis=1) for images in (test.images, attacked.images))
+    assert naive["robust_accuracy"] == pytest.approx(((clean == test.labels) & (broken == test.labels)).mean())
+    assert [line["prediction"] for line in naive["examples"]] == broken.tolist()
+
+
+def test_what_a_purified_classifier_lacks_is_refused(anywhere, purified_model, saved_model):
+    for options in (["--record", "r"], ["--card"], ["--epsilons", "0:0.2:0.1"]):
+        refused(run(purified_model, "--naive", *options), "--naive was given without a folder")
+    refused(run(saved_model, "--naive"), "--naive was given without a folder")
+    refused(run(purified_model, "--with-detector"), "has no detector: leave it out")
+    for command in (["detect", purified_model, "image.png"], ["embed", purified_model]):
+        refused(CliRunner().invoke(main, [str(word) for word in command]), "give a model of another --defense")
+    assert list(anywhere.iterdir()) == []

@@ -26,6 +26,7 @@ PARTS = {
     "vae-cla": (None, None, CrossEntropy),
     "rse": (None, None, CrossEntropy),
     "none": (None, None, CrossEntropy),
+    "defense-gan": (None, None, CrossEntropy),
 }
 
 
@@ -70,7 +71,7 @@ def test_row_is_composed_as_the_paper_says(defense):
     assert isinstance(code, GaussianCode) == (defense == "vae-cla")
     noise = [layer.standard_deviation for layer in model.encoder.layers if isinstance(layer, NoiseLayer)]
     assert (noise, model.passes) == (([0.2, 0.1], 50) if defense == "rse" else ([], 1))
-    if defense == "none":  # straight from the last hidden layer to the logits
+    if defense in ("none", "defense-gan"):  # straight from the last hidden layer to the logits
         assert code.activation is keras.activations.relu
         assert [layer.units for layer in model.classifier.layers] == [10]
     else:

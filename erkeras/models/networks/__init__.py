@@ -13,6 +13,7 @@ from erkeras.errors import InputError
 from erkeras.models.networks.colour import build_colour_classifier, build_colour_encoder
 from erkeras.models.networks.critics import build_critic
 from erkeras.models.networks.digits import build_digits_classifier, build_digits_encoder
+from erkeras.models.networks.gan import build_generator, build_image_critic
 from erkeras.models.networks.mnist import build_mnist_classifier, build_mnist_encoder, build_mnist_medium_encoder
 from erkeras.models.networks.strided import (
     build_mnist_large_classifier,
@@ -66,6 +67,8 @@ __all__ = [
     "build_critic",
     "build_digits_classifier",
     "build_digits_encoder",
+    "build_generator",
+    "build_image_critic",
     "build_mnist_classifier",
     "build_mnist_encoder",
     "build_mnist_large_classifier",

@@ -1,0 +1,43 @@
+"""Attacked images of one model, judged by another: what a defence is worth against those who do not know it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from erkeras.attacks import as_victim
+from erkeras.data import Split
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
+from erkeras.evaluation.robustness import Robustness
+
+_TRANSFERRED = (
+    "The images were made for another model than the one that judges them: an attack on the judge itself finds more."
+)
+
+
+def judge_by(model: Any, robustness: Robustness, split: Split) -> Robustness:
+    """The same clean and attacked images, as another model classifies them.
+
+    What one attack spared, the next one attacked: an image that only this model takes for another class counts as
+    broken by the last attack.
+
+    Args:
+        model: who judges, as an attack takes it.
+        robustness: of the model that was attacked.
+        split: the images that it is about.
+    """
+    victim = as_victim(model)
+    attack, found = robustness.attacks[0], robustness.examples
+    clean, attacked = (
+        attack.predictions(victim.outputs_for(images, "labels")).numpy() for images in (split.images, found.images)
+    )
+    last = len(robustness.attacks) - 1
+    broken_by = np.where(found.broken_by >= 0, found.broken_by, last)
+    broken_by = np.where(attacked == found.labels, STANDING, broken_by)
+    broken_by = np.where(clean == found.labels, broken_by, WRONG_WHEN_CLEAN).astype(np.int32)
+    examples = dataclasses.replace(found, clean_predictions=clean, predictions=attacked, broken_by=broken_by)
+    return dataclasses.replace(
+        robustness, examples=examples, outputs=victim.outputs, warnings=(*robustness.warnings, _TRANSFERRED)
+    )
