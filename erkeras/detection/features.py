@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -53,10 +54,12 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
             f"the encoder is a {type(encoder).__name__}, whose hidden layers cannot be read: give a Sequential or "
             "Functional one, or use the features 'code'."
         )
-    hidden = [layer.output for layer in encoder.layers if _is_hidden(layer)]
+    inputs, outputs = _outputs_of_layers(encoder)
+    code = outputs[-1][1]
+    hidden = [output for layer, output in outputs if _is_hidden(layer) and output is not code]
     if not hidden:
         raise InputError("the encoder has no hidden layer with a nonlinearity: use the features 'code'.")
-    inside = keras.Model(encoder.inputs[0], [*hidden, encoder.outputs[0]])
+    inside = keras.Model(inputs, [*hidden, code])
 
     def combined(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *outputs, codes = inside(images, training=False)
@@ -64,6 +67,20 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
         return codes, tf.concat([*means, codes], axis=1)
 
     return combined
+
+
+def _outputs_of_layers(encoder: keras.Model) -> tuple[Any, list[tuple[keras.layers.Layer, Any]]]:
+    """A symbolic input, and each layer with its symbolic output; the last is the encoder's."""
+    if not isinstance(encoder, keras.Sequential):
+        outputs = [(layer, layer.output) for layer in encoder.layers]
+        return encoder.inputs[0], [*outputs, (encoder, encoder.outputs[0])]
+    # Taken through its layers anew: `layer.output` of one that another network has too may belong to that network.
+    inputs = symbolic = keras.Input(encoder.input_shape[1:])
+    outputs = []
+    for layer in encoder.layers:
+        symbolic = layer(symbolic)
+        outputs.append((layer, symbolic))
+    return inputs, outputs
 
 
 def _is_hidden(layer: keras.layers.Layer) -> bool:
