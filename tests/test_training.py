@@ -221,6 +221,12 @@ def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, sav
         assert arrays["counts"].tolist() == [50] * 10
     sizes = [(place / "model.keras").stat().st_size for place in (tmp_path / "model", saved_model)]
     assert sizes[0] < sizes[1] / 3
+    # Networks and densities, each once.
+    model = load_model("keras", tmp_path / "model" / "model.keras")
+    stored = (tmp_path / "model" / "1" / "variables" / "variables.data-00000-of-00001").stat().st_size
+    with np.load(tmp_path / "model" / "detector.npz") as arrays:
+        needed = 4 * sum(weight.size for weight in (*model.get_weights(), arrays["centres"]))
+    assert needed <= stored < 1.1 * needed
     images = load_dataset("digits").test.images[:50]
     small, large = (load_model("keras", place / "model.keras") for place in (tmp_path / "model", saved_model))
     np.testing.assert_array_equal(small(images), large(images))

@@ -119,7 +119,7 @@ _PAPER = {
 #: The paper's rows (sections 4 to 4.4): what each changes in the recipe of an ER-Classifier.
 DEFENSES: dict[str, dict[str, Any]] = {
     "er-classifier": {},
-    "er-classifier-minus": {"training_ratio": 0.0},
+    "er-classifier-minus": {"training_ratio": 0.0, "coefficient": 0.1},
     "er-trades": {"objective": "trades"},
     "madry": {"coefficient": 0.0},
     "trades": {"coefficient": 0.0, "objective": "trades"},

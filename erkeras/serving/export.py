@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -39,9 +38,7 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
         codes = model.encoder(images, training=False)
         return {**detector.graph(images), "code": codes, "logits": model.classify(images, codes)}
 
-    # Not what only training needs.
-    tracked = [model.encoder, model.classifier, detector.densities]
-    _write(everything, SIGNATURES, model.encoder.input_shape[1:], tracked, folder)
+    _write(everything, SIGNATURES, model.encoder.input_shape[1:], folder)
 
 
 def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: str | Path) -> None:
@@ -59,21 +56,16 @@ def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: st
         return {"probabilities": tf.nn.softmax(logits), "label": label, "logits": logits}
 
     signatures = {name: SIGNATURES[name] for name in ("serving_default", "logits")}
-    _write(everything, signatures, image_shape, [model], folder)
+    _write(everything, signatures, image_shape, folder)
 
 
 def _write(
-    everything: Callable,
-    signatures: dict[str, tuple[str, ...]],
-    shape: Sequence[int],
-    tracked: Sequence[Any],
-    folder: str | Path,
+    everything: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequence[int], folder: str | Path
 ) -> None:
     images = tf.TensorSpec((None, *shape), tf.float32, name="images")
     encoded = tf.TensorSpec((None,), tf.string, name="encoded_images")
+    # Without archive.track: an endpoint brings the variables that it reads, and what is tracked too is stored twice.
     archive = keras.export.ExportArchive()
-    for resource in tracked:
-        archive.track(resource)
     for signature, names in signatures.items():
         archive.add_endpoint(signature, _only(everything, names), input_signature=[images])
     for signature, names in signatures.items():
