@@ -188,7 +188,7 @@ def _open_record(folder: Path | None, resume: bool, target: Target, settings: Se
 
 def _create_record(folder: Path, target: Target, settings: Settings, attacks: list[Any]) -> Any:
     from erkeras.evaluation import Record
-    from erkeras.training import versions
+    from erkeras.job import versions
 
     images = target.images()
     parts = [part for attack in attacks for part in attack.parts]

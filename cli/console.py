@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from erkeras.errors import InputError
-from erkeras.training import Progress
+from erkeras.job import Progress
 
 output = Console(highlight=False, soft_wrap=True)
 messages = Console(stderr=True, highlight=False)

@@ -54,13 +54,9 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 )
 @click.option("--steps", type=COUNT, help="Of training's PGD; 1: FGSM from a random start.")
 @click.option("--noise", type=FiniteFloat(0), help="Standard deviation of RSE's first noise layer, twice the others'.")
-@click.option("--passes", type=COUNT, help="Over whose noise RSE's prediction is averaged.")
 @click.option("--keep-best/--keep-last", default=None, help="Take the epoch of the best robust validation accuracy.")
 @click.option("--augment/--no-augment", default=None, help="Shift and mirror the training images.")
 @click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
-@click.option("--generator-updates", type=COUNT, help="Of training the generator of a Defense-GAN.")
-@click.option("--purifier-steps", type=COUNT, help="L of Defense-GAN: gradient steps of each search.")
-@click.option("--purifier-restarts", type=COUNT, help="R of Defense-GAN: searches for each image.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
 @click.option("--restarts", type=COUNT, default=5, show_default=True, help="Restarts of the PGD that judges.")
@@ -73,7 +69,7 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
 )
 @click.option("--baseline", is_flag=True, help="Train the same network without any defence too, to compare.")
 @click.option(
-    "--compact", is_flag=True, help="Save no more than serving needs, with a detector of 50 images a class: to ship."
+    "--compact", is_flag=True, help="Save no more than serving needs, with a detector of 50 centres a class: to ship."
 )
 @click.option(
     "--deterministic/--fast",
@@ -101,8 +97,8 @@ def train(
     The folder that it makes holds a SavedModel for TF Serving (1/), the Keras model, the detector and a model card.
     """
     from erkeras.data import check_dataset
+    from erkeras.job import Job, check_output
     from erkeras.recipes import find_recipe
-    from erkeras.training import Job, check_output
     from erkeras.training import train as run
 
     recipe = find_recipe(recipe_name, dataset, check_dataset(dataset), defense)

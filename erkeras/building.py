@@ -38,7 +38,6 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
         clean_fraction=recipe.clean_fraction,
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
-        averaging=recipe.averaging,
         passes=recipe.passes,
         seed=seed,
     )
@@ -49,7 +48,7 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
             rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
         )
     model.compile(
-        keras.optimizers.Adam(rate),
+        keras.optimizers.Adam(rate, use_ema=recipe.averaging > 0, ema_momentum=recipe.averaging),
         critic_optimizer=keras.optimizers.Adam(recipe.critic_learning_rate),
         regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
     )

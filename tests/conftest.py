@@ -90,8 +90,8 @@ def tiny_job():
     """Two epochs on digits: the whole path in seconds."""
     import dataclasses
 
+    from erkeras.job import Job
     from erkeras.recipes import find_recipe
-    from erkeras.training import Job
 
     recipe = dataclasses.replace(find_recipe("default", "digits", (8, 8, 1)), epochs=2)
     # Deterministic operations, once on, would stay on for every other test.
@@ -103,8 +103,8 @@ def purified_job():
     """A Defense-GAN of a few updates on digits."""
     import dataclasses
 
+    from erkeras.job import Job
     from erkeras.recipes import find_recipe
-    from erkeras.training import Job
 
     recipe = dataclasses.replace(
         find_recipe("default", "digits", (8, 8, 1), "defense-gan"),

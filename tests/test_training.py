@@ -14,9 +14,11 @@ from erkeras.building import build_model
 from erkeras.data import Split, load_dataset, training_batches
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
+from erkeras.job import Job, Progress, check_output, training_folder
+from erkeras.judging import judging_attacks
 from erkeras.recipes import find_recipe
 from erkeras.serving import detect_with, load_model, read_card
-from erkeras.training import Job, Progress, check_output, judging_attacks, train, training_folder
+from erkeras.training import train
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):
@@ -214,9 +216,9 @@ def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, sav
     card = train(job, tmp_path / "model")
     whole = read_card(saved_model)
     assert card["evaluation"]["attacks"] == whole["evaluation"]["attacks"]
-    # What it is reduced from is the detector of the model that was not.
-    assert card["detector"]["reduced_from"]["all_attacked"] == whole["detector"]["all_attacked"]
-    assert "at most 50 of each class" in card["detector"]["fitted_on"]
+    # What it is reduced from is the detector of the model that was not: digits have less than 1,000 of each class.
+    assert card["detector"]["unreduced"]["all_attacked"] == whole["detector"]["all_attacked"]
+    assert card["detector"]["fitted_on"] == "clean training images, all of each class"
     with np.load(tmp_path / "model" / "detector.npz") as arrays:
         assert arrays["counts"].tolist() == [50] * 10
     sizes = [(place / "model.keras").stat().st_size for place in (tmp_path / "model", saved_model)]
@@ -226,13 +228,14 @@ def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, sav
     stored = (tmp_path / "model" / "1" / "variables" / "variables.data-00000-of-00001").stat().st_size
     with np.load(tmp_path / "model" / "detector.npz") as arrays:
         needed = 4 * sum(weight.size for weight in (*model.get_weights(), arrays["centres"]))
+        needed += arrays["weights"].nbytes + arrays["bandwidth"].nbytes
     assert needed <= stored < 1.1 * needed
     images = load_dataset("digits").test.images[:50]
     small, large = (load_model("keras", place / "model.keras") for place in (tmp_path / "model", saved_model))
     np.testing.assert_array_equal(small(images), large(images))
     found = detect_with(tmp_path / "model" / "1", images)["probabilities"]
     np.testing.assert_allclose(found, detect_with(saved_model / "1", images)["probabilities"], atol=1e-6)
-    assert "its densities stand on fewer images than the usual 1,000" in (tmp_path / "model" / "README.md").read_text()
+    assert "reduced by k-means to 50 centres a class" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_a_purified_classifier_is_judged_by_less_and_has_no_detector(purified_model, purified_job):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from sklearn.cluster import KMeans
 
 from erkeras.errors import InputError
 
@@ -19,24 +20,44 @@ _HELD_OUT = 500
 class ClassDensities(tf.Module):
     """Gaussian kernel densities p(feature | class), in float64: float32 loses the digits that tell scores apart.
 
-        log p(x | c) = logsumexp_i(-||x - x_i||^2 / (2 h^2)) - log n_c - d log(h sqrt(2 pi))
+        log p(x | c) = logsumexp_i(log w_i - ||x - x_i||^2 / (2 h_i^2) - d log(h_i sqrt(2 pi)))
+
+    over the centres x_i of class c. Of a kernel density all h_i are the same and w_i = 1 / n_c.
 
     Args:
         centres: float32 `[m, size]`, the points of all classes, one class after the other.
         counts: int `[classes]`, how many points each class has.
-        bandwidth: h, in units of the features.
+        bandwidth: h, in units of the features: one number, or float64 `[m]`.
+        weights: w, float64 `[m]`, of each class in sum 1; None for equal ones.
     """
 
-    def __init__(self, centres: np.ndarray, counts: Sequence[int], bandwidth: float) -> None:
+    def __init__(
+        self,
+        centres: np.ndarray,
+        counts: Sequence[int],
+        bandwidth: float | np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
-        # A variable, so that a SavedModel holds it once for all its signatures.
-        self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
         self.counts = np.asarray(counts, np.int64)
-        self.bandwidth = float(bandwidth)
+        if weights is None:
+            weights = 1.0 / self.counts.repeat(self.counts)
+        # Variables, so that a SavedModel holds them once for all its signatures.
+        self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
+        self._bandwidth = tf.Variable(np.broadcast_to(bandwidth, len(centres)), trainable=False, dtype=tf.float64)
+        self._weights = tf.Variable(weights, trainable=False, dtype=tf.float64)
 
     @property
     def centres(self) -> np.ndarray:
         return self._centres.numpy()
+
+    @property
+    def bandwidth(self) -> np.ndarray:
+        return self._bandwidth.numpy()
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self._weights.numpy()
 
     @classmethod
     def fit(
@@ -72,15 +93,42 @@ class ClassDensities(tf.Module):
             )
         return cls(np.concatenate(points), counts, bandwidth or _best_bandwidth(points))
 
+    def reduced(self, limit: int, seed: int = 0) -> ClassDensities:
+        """A mixture of fewer centres: k-means of each class' points, each mean with the spread of its cluster.
+
+        A cluster has the weight of its points, and the mean variance, over the dimensions, of what it stands for.
+
+        Args:
+            limit: at most this many centres for each class.
+            seed: of k-means.
+        """
+        of_classes = (
+            np.split(column, self.counts.cumsum()[:-1]) for column in (self.centres, self.bandwidth, self.weights)
+        )
+        parts = []
+        for points, bandwidth, weights in zip(*of_classes, strict=True):
+            distinct = len(np.unique(points, axis=0))
+            means = KMeans(min(limit, distinct), random_state=seed).fit(
+                points.astype(np.float64), sample_weight=weights
+            )
+            totals = np.bincount(means.labels_, weights)
+            scatter = ((points - means.cluster_centers_[means.labels_]) ** 2).mean(axis=1)
+            variances = np.bincount(means.labels_, weights * (bandwidth**2 + scatter)) / totals
+            parts.append((means.cluster_centers_, np.sqrt(variances), totals))
+        centres, spreads, totals = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return ClassDensities(centres, [len(part[0]) for part in parts], spreads, totals)
+
     def log_density(self, features: tf.Tensor) -> tf.Tensor:
         """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports."""
         features = tf.cast(features, tf.float64)
-        columns = []
-        for points, count in zip(tf.split(self._centres, self.counts), self.counts, strict=True):
-            exponents = -_squared_distances(features, tf.cast(points, tf.float64)) / (2 * self.bandwidth**2)
-            columns.append(tf.reduce_logsumexp(exponents, axis=1) - math.log(count))
         size = self._centres.shape[1]
-        return tf.stack(columns, axis=1) - size * math.log(self.bandwidth * math.sqrt(2 * math.pi))
+        constants = tf.math.log(self._weights) - size * tf.math.log(self._bandwidth * math.sqrt(2 * math.pi))
+        columns = []
+        of_classes = (tf.split(column, self.counts) for column in (self._centres, self._bandwidth, constants))
+        for points, bandwidth, constant in zip(*of_classes, strict=True):
+            squared = _squared_distances(features, tf.cast(points, tf.float64))
+            columns.append(tf.reduce_logsumexp(constant - squared / (2 * bandwidth**2), axis=1))
+        return tf.stack(columns, axis=1)
 
 
 def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:

@@ -21,13 +21,12 @@ from erkeras.errors import InputError
 from erkeras.files import write_arrays
 from erkeras.models import ERClassifier
 
+_DENSITIES = ("centres", "counts", "bandwidth", "weights")
 _ARRAYS = (
     "features",
     "mean",
     "scale",
-    "centres",
-    "counts",
-    "bandwidth",
+    *_DENSITIES,
     "weight",
     "bias",
     "threshold",
@@ -95,6 +94,20 @@ class ERDetector:
         self._compile()
         return self
 
+    def reduce(self, limit: int, seed: int = 0) -> ERDetector:
+        """Puts a smaller mixture in the densities' place (see `ClassDensities.reduced`); `calibrate` comes after it.
+
+        Args:
+            limit: at most this many centres for each class.
+            seed: of the reduction.
+
+        Raises:
+            InputError: before `fit`.
+        """
+        self.densities = self._fitted().reduced(limit, seed)
+        self._compile()
+        return self
+
     def calibrate(self, natural: np.ndarray, adversarial: np.ndarray, false_positive_rate: float = 0.05) -> ERDetector:
         """Fits the logistic regression, and the threshold that at most this portion of natural images exceeds.
 
@@ -134,13 +147,12 @@ class ERDetector:
 
     def graph(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Everything about images `[n, height, width, channels]` as one TensorFlow graph; what `serving` exports."""
-        if self.densities is None:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
+        densities = self._fitted()
         codes, features = self._extract(images)
         logits = self.model.classify(images, codes)
         label = tf.argmax(logits, axis=1, output_type=tf.int32)
         scaled = (tf.cast(features, tf.float64) - self.mean) / self.scale
-        log_density = tf.gather(self.densities.log_density(scaled), label, batch_dims=1)
+        log_density = tf.gather(densities.log_density(scaled), label, batch_dims=1)
         score = tf.sigmoid(self.weight * log_density + self.bias)
         return {
             "probabilities": tf.nn.softmax(logits),
@@ -153,11 +165,10 @@ class ERDetector:
     def outputs(self, images: tf.Tensor) -> tf.Tensor:
         """What an attacker who knows the detector sees, float32 `[n, 2 classes]`: logits, and then for each class how
         far the log odds of the adversarial score would be above the threshold's if the image were taken for it."""
-        if self.densities is None:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
+        densities = self._fitted()
         codes, features = self._extract(images)
         scaled = (tf.cast(features, tf.float64) - self.mean) / self.scale
-        odds = self.weight * self.densities.log_density(scaled) + self.bias
+        odds = self.weight * densities.log_density(scaled) + self.bias
         threshold = min(self.threshold, 1 - 1e-12)
         excess = tf.cast(odds - math.log(threshold / (1 - threshold)), tf.float32)
         return tf.concat([self.model.classify(images, codes), excess], axis=1)
@@ -184,31 +195,30 @@ class ERDetector:
             portion of adversarial images above the threshold, and `false_positive_rate`, that of natural ones;
             `natural` and `adversarial`, how many there were. The first three are None without adversarial images.
         """
-        negatives = self.predict(natural)
+        negatives = self._run(natural)
         result: dict[str, Any] = {
             "auroc": None,
             "detection_rate_at_5": None,
             "detection_rate": None,
-            "false_positive_rate": float(negatives.verdict.mean()),
+            "false_positive_rate": float(negatives["verdict"].mean()),
             "natural": len(natural),
             "adversarial": len(adversarial),
         }
         if len(adversarial):
-            positives = self.predict(adversarial)
+            positives = self._run(adversarial)
             truth = np.repeat([0, 1], [len(natural), len(adversarial)])
             # The density, of which the score is a function, keeps the order where the score saturates.
-            order = self.weight * np.concatenate([self.log_density(natural), self.log_density(adversarial)])
+            order = self.weight * np.concatenate([negatives["log_density"], positives["log_density"]])
             result["auroc"] = float(roc_auc_score(truth, order))
             false_positives, true_positives, _ = roc_curve(truth, order)
             result["detection_rate_at_5"] = float(true_positives[false_positives <= 0.05].max())
-            result["detection_rate"] = float(positives.verdict.mean())
+            result["detection_rate"] = float(positives["verdict"].mean())
         return result
 
     def save(self, path: str | Path) -> None:
         """Writes the detector's arrays as .npz (never a pickle); the model is not in it."""
-        if self.densities is None:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
-        owners = {name: self.densities if hasattr(self.densities, name) else self for name in _ARRAYS}
+        densities = self._fitted()
+        owners = {name: densities if name in _DENSITIES else self for name in _ARRAYS}
         write_arrays(Path(path), {name: np.asarray(getattr(owner, name)) for name, owner in owners.items()})
 
     @classmethod
@@ -224,7 +234,7 @@ class ERDetector:
             raise InputError(f"{path} has features {features!r}: give a detector.npz that erkeras wrote.")
         detector = cls(model, features)
         detector.mean, detector.scale = arrays["mean"], arrays["scale"]
-        detector.densities = ClassDensities(arrays["centres"], arrays["counts"], arrays["bandwidth"])
+        detector.densities = ClassDensities(*(arrays[name] for name in _DENSITIES))
         size = _batched(detector._extract, np.zeros((1, *model.encoder.input_shape[1:]), np.float32))[1].shape[1]
         if detector.densities.centres.shape[1] != size:
             raise InputError(
@@ -234,6 +244,11 @@ class ERDetector:
         for name in ("weight", "bias", "threshold", "false_positive_rate"):
             setattr(detector, name, float(arrays[name]))
         return detector
+
+    def _fitted(self) -> ClassDensities:
+        if self.densities is None:
+            raise InputError("the detector is not fitted: call fit and calibrate first.")
+        return self.densities
 
     def _compile(self) -> None:
         # The fitted numbers are constants of the graph: new ones need a new one.

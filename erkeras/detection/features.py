@@ -54,9 +54,12 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
             f"the encoder is a {type(encoder).__name__}, whose hidden layers cannot be read: give a Sequential or "
             "Functional one, or use the features 'code'."
         )
-    inputs, outputs = _outputs_of_layers(encoder)
-    code = outputs[-1][1]
-    hidden = [output for layer, output in outputs if _is_hidden(layer) and output is not code]
+    inputs, outputs, code = _symbolic_outputs(encoder)
+    hidden = [
+        output
+        for layer, output in zip(encoder.layers, outputs, strict=True)
+        if _is_hidden(layer) and output is not code
+    ]
     if not hidden:
         raise InputError("the encoder has no hidden layer with a nonlinearity: use the features 'code'.")
     inside = keras.Model(inputs, [*hidden, code])
@@ -69,18 +72,16 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
     return combined
 
 
-def _outputs_of_layers(encoder: keras.Model) -> tuple[Any, list[tuple[keras.layers.Layer, Any]]]:
-    """A symbolic input, and each layer with its symbolic output; the last is the encoder's."""
+def _symbolic_outputs(encoder: keras.Model) -> tuple[Any, list[Any], Any]:
+    """The encoder's symbolic input, the output of each of its layers, and its own."""
     if not isinstance(encoder, keras.Sequential):
-        outputs = [(layer, layer.output) for layer in encoder.layers]
-        return encoder.inputs[0], [*outputs, (encoder, encoder.outputs[0])]
-    # Taken through its layers anew: `layer.output` of one that another network has too may belong to that network.
-    inputs = symbolic = keras.Input(encoder.input_shape[1:])
-    outputs = []
+        return encoder.inputs[0], [layer.output for layer in encoder.layers], encoder.outputs[0]
+    # Through its layers anew: `layer.output` of one that another network has too may belong to that network.
+    inputs = keras.Input(encoder.input_shape[1:])
+    outputs: list[Any] = []
     for layer in encoder.layers:
-        symbolic = layer(symbolic)
-        outputs.append((layer, symbolic))
-    return inputs, outputs
+        outputs.append(layer(outputs[-1] if outputs else inputs))
+    return inputs, outputs, outputs[-1]
 
 
 def _is_hidden(layer: keras.layers.Layer) -> bool:

@@ -4,7 +4,6 @@ import keras
 
 from erkeras.errors import InputError
 from erkeras.models.callbacks import (
-    AveragesInValidation,
     Checkpoint,
     KeepBest,
     catastrophic_overfitting,
@@ -23,7 +22,6 @@ if keras.backend.backend() != "tensorflow":
 
 __all__ = [
     "TRADES",
-    "AveragesInValidation",
     "Checkpoint",
     "CrossEntropy",
     "DefenseGAN",

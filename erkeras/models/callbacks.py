@@ -67,21 +67,12 @@ class Checkpoint(keras.callbacks.Callback):
         return max(self.folder.glob("epoch-*"), default=None)
 
 
-class AveragesInValidation(keras.callbacks.Callback):
-    """Lets `fit` validate the averaged weights that the trained model will take (`ERClassifier.averaging`)."""
-
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.model.swap_averages()
-
-    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.model.swap_averages()
-
-
 class KeepBest(keras.callbacks.Callback):
     """Ends training with the weights of the epoch of the highest robust validation accuracy (Rice et al. 2020).
 
     It is the clean one where there is no adversary; of equals the first counts. The weights lie on disk, so that a
-    training that is killed and resumed ends with the same ones.
+    training that is killed and resumed ends with the same ones; the file of a new best is whole before the old one
+    goes, as it would not be with Keras' ModelCheckpoint.
 
     Args:
         folder: where they live; made if missing.
@@ -111,6 +102,8 @@ class KeepBest(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.epoch:
             self.model.load_weights(self._weights)
+            # As fit ends: the optimizer's averages, where it keeps them.
+            self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
 
     @property
     def _weights(self) -> Path:

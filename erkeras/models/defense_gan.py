@@ -31,8 +31,7 @@ class DefenseGAN(keras.Model):
     function of (seed, number of the restart) and the same for all images, so that the logits are a function of the
     image alone.
 
-    One look costs `steps x restarts` passes, forward and backward, through the generator: with the defaults 2,000. One
-    core of a 2020s server makes 12,000 to 14,000 a second of `build_generator` for 28 x 28: 6 or 7 images a second.
+    One look costs `steps x restarts` passes, forward and backward, through the generator: with the defaults 2,000.
 
     Backwards, the purifier counts as the identity: the logits' gradient at an image is the classifier's at G(z*).
     So every attack of ours on this model is the one that defeats it, backward pass differentiable approximation
@@ -47,8 +46,7 @@ class DefenseGAN(keras.Model):
         classifier: images -> logits `[n, classes]`. Built.
         steps: L of the paper, gradient steps.
         restarts: R of the paper.
-        step_size: of the mean squared error over an image's pixels. The paper's is 10; with our generator 30 comes
-            nearest (docs/defenses.md).
+        step_size: of the mean squared error over an image's pixels. The paper's is 10; with ours, 30 comes nearer.
         momentum: portion of the last step that the next one keeps.
         seed: of the starts.
 

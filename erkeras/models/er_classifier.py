@@ -21,7 +21,7 @@ from erkeras.models.regularizers import Regularizer
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
 _OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
-_OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "averaging", "passes", "seed")
+_OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "passes", "seed")
 # Streams of random numbers within a step.
 _ADVERSARY, _PRIOR, _STREAMS = 0, 1, 2
 _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "prior")
@@ -53,8 +53,6 @@ class ERClassifier(keras.Model):
         epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
         inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, logits, losses and
             the perturbation stay float32). Encoder and classifier must be Sequential or Functional.
-        averaging: decay of a running average of the weights that is kept beside them, 0 for none; see
-            `take_averages`. Short at first: at step t the decay is at most (1 + t) / (10 + t).
         passes: members of the ensemble at prediction, for networks with `NoiseLayer`s (RSE): the logits are then
             the logarithm of the mean softmax over the noise of that many passes. Training makes one.
         seed: all random numbers of training come from (seed, step, position in the batch), none from a state.
@@ -76,7 +74,6 @@ class ERClassifier(keras.Model):
         clean_fraction: float = 0.0,
         epsilon_warm_up: int = 0,
         inner_bfloat16: bool = False,
-        averaging: float = 0.0,
         passes: int = 1,
         seed: int = 0,
         **kwargs: Any,
@@ -87,8 +84,6 @@ class ERClassifier(keras.Model):
             raise InputError(f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1.")
         if epsilon_warm_up < 0:
             raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
-        if not 0 <= averaging < 1:
-            raise InputError(f"averaging is {averaging}: give a decay from 0 up to, not including, 1.")
         if passes < 1:
             raise InputError(f"passes is {passes}: give a whole number of 1 or more.")
         self._code_size = _code_size(encoder, classifier)
@@ -101,7 +96,6 @@ class ERClassifier(keras.Model):
         self.clean_fraction = clean_fraction
         self.epsilon_warm_up = epsilon_warm_up
         self.inner_bfloat16 = inner_bfloat16
-        self.averaging = averaging
         self.passes = passes
         self.seed = seed
         if regularizer is not None:
@@ -113,18 +107,6 @@ class ERClassifier(keras.Model):
             self._adversarial_accuracy = keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy")
         if regularizer is not None:
             self._divergence = keras.metrics.Mean(name=regularizer.estimate_name)
-        self._averages = [
-            self.add_weight(
-                shape=variable.shape,
-                dtype=variable.dtype,
-                trainable=False,
-                aggregation="mean",
-                name=f"average_{number}",
-            )
-            for number, variable in enumerate(self._network_variables if averaging else [])
-        ]
-        for average, variable in zip(self._averages, self._network_variables, strict=False):
-            average.assign(variable)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -156,7 +138,8 @@ class ERClassifier(keras.Model):
         """Sets the three optimizers of Algorithm 1.
 
         Args:
-            optimizer: line 8, encoder and classifier.
+            optimizer: line 8, encoder and classifier. With `use_ema`, `fit` ends with their averages over steps, as
+                line 8 leaves them.
             critic_optimizer: line 7, the regularizer's own variables.
             regularizer_optimizer: line 9, the encoder ("by 1-step Adam").
             **kwargs: as for `keras.Model.compile`, without `loss`, which is the model's `objective`.
@@ -219,8 +202,6 @@ class ERClassifier(keras.Model):
             variables = self.encoder.trainable_variables
             self.regularizer_optimizer.apply(tape.gradient(descent, variables), variables)
 
-        if self.averaging:
-            self._average(step)
         self._loss_mean.update_state(losses, sample_weight)
         self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
         if self.adversary is not None:
@@ -232,29 +213,8 @@ class ERClassifier(keras.Model):
         return self.compute_metrics(images, labels, logits, sample_weight)
 
     def without_training_state(self) -> ERClassifier:
-        """A model of the same networks, not compiled and without the regularizer's variables and the averages."""
+        """A model of the same networks, not compiled and without the regularizer's variables."""
         return ERClassifier(self.encoder, self.classifier, passes=self.passes, seed=self.seed, name=self.name)
-
-    def take_averages(self) -> None:
-        """Puts the averaged weights in the place of encoder's and classifier's; for the end of training.
-
-        The statistics of BatchNorm, running averages themselves, stay.
-
-        Raises:
-            InputError: where none were kept.
-        """
-        self._take(self._averages)
-
-    def swap_averages(self) -> None:
-        """Exchanges the weights and their averages; once more puts each back where it was.
-
-        Raises:
-            InputError: where none were kept.
-        """
-        averages = [tf.identity(average) for average in self._averages]
-        for average, variable in zip(self._averages, self._network_variables, strict=False):
-            average.assign(variable)
-        self._take(averages)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Clean loss and accuracy, and the accuracy under the training adversary at its full epsilon.
@@ -284,18 +244,6 @@ class ERClassifier(keras.Model):
     @property
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
-
-    def _take(self, averages: list) -> None:
-        if not self.averaging:
-            raise InputError("no averaged weights were kept: give the model averaging=, as 0.999.")
-        for variable, average in zip(self._network_variables, averages, strict=True):
-            variable.assign(average)
-
-    def _average(self, step: tf.Tensor) -> None:
-        steps = tf.cast(step, tf.float32)
-        decay = tf.minimum(self.averaging, (1 + steps) / (10 + steps))
-        for average, variable in zip(self._averages, self._network_variables, strict=True):
-            average.assign_sub(tf.cast(1 - decay, average.dtype) * (average - variable))
 
     def _one_pass(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         return self.classifier(self.encoder(images, training=training), training=training)
@@ -359,8 +307,6 @@ class ERClassifier(keras.Model):
             store[f"seed_state_{number}"] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        for number, average in enumerate(self._averages):
-            average.assign(store[str(number)])
         for number, variable in enumerate(self._seed_states):
             if f"seed_state_{number}" in store:
                 variable.assign(store[f"seed_state_{number}"])

@@ -52,10 +52,10 @@ def _kept(training: dict[str, Any]) -> str:
 
 
 def _reduction(detector: dict[str, Any]) -> str:
-    """What it costs that the density stands on fewer images."""
-    if "reduced_from" not in detector:
+    """What it costs that the densities are reduced to few centres."""
+    if "unreduced" not in detector:
         return ""
-    whole = detector["reduced_from"]
+    whole = detector["unreduced"]
     pairs = [
         f"{name} {found['auroc']:.3f} instead of {before['auroc']:.3f}"
         for name, found, before in (
@@ -63,10 +63,11 @@ def _reduction(detector: dict[str, Any]) -> str:
         )
         if found["auroc"] is not None
     ]
+    error, spread = (whole[f"log_density_{name}"] for name in ("root_mean_square_error", "standard_deviation"))
     return f"""
-To stay small, its densities stand on fewer images than the usual {whole["centres"]:,} of each class. On the clean test
-images its log density differs from theirs by {whole["log_density_root_mean_square_error"]:.3g} (root mean square; their
-standard deviation is {whole["log_density_standard_deviation"]:.3g}); AUROC: {", ".join(pairs)}.
+To stay small, its densities are reduced by k-means to {detector["centres"]} centres a class. On the clean test images
+its log density differs from the whole one, whose standard deviation is {spread:.3g}, by {error:.3g} (root mean square);
+AUROC: {", ".join(pairs)}.
 """
 
 

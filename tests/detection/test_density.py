@@ -36,7 +36,7 @@ def test_bandwidth_has_the_highest_leave_one_out_likelihood(points):
             total += model.score_samples(features[row : row + 1].astype(np.float64))[0]
         return total
 
-    best = ClassDensities.fit(features, labels, 3).bandwidth
+    best = ClassDensities.fit(features, labels, 3).bandwidth[0]
     assert likelihood(best) > max(likelihood(best * 1.4), likelihood(best / 1.4))
 
 
@@ -61,3 +61,37 @@ def test_far_points_keep_their_order():
     far = densities.log_density(np.array([[1e3, 0], [1e3 + 1e-2, 0], [1e4, 0]], np.float32)).numpy()[:, 0]
     assert np.all(np.isfinite(far))
     assert np.all(np.diff(far) < 0)
+
+
+def test_as_many_centres_as_points_change_nothing(points):
+    features, labels = points
+    whole = ClassDensities.fit(features, labels, 3, bandwidth=0.7)
+    found = whole.reduced(50)
+    assert sorted(found.counts) == sorted(whole.counts)
+    np.testing.assert_allclose(found.log_density(features), whole.log_density(features), rtol=1e-6)
+
+
+def test_fewer_centres_keep_mass_mean_and_spread(points):
+    features, labels = points
+    whole = ClassDensities.fit(features, labels, 3, bandwidth=0.7)
+    found = whole.reduced(4, seed=1)
+    assert found.counts.tolist() == [4, 4, 4]
+    for label, (centres, weights, bandwidth) in enumerate(
+        zip(*(np.split(column, 3) for column in (found.centres, found.weights, found.bandwidth)), strict=True)
+    ):
+        points_of_class = features[labels == label].astype(np.float64)
+        mean = points_of_class.mean(axis=0)
+        assert weights.sum() == pytest.approx(1)
+        np.testing.assert_allclose(weights @ centres, mean, atol=1e-6)
+        # Of a mixture, the variance within and between its parts, as the mean over the dimensions.
+        spread = weights @ (bandwidth**2 + ((centres - mean) ** 2).mean(axis=1))
+        assert spread == pytest.approx(0.7**2 + points_of_class.var(axis=0).mean())
+    np.testing.assert_array_equal(found.centres, whole.reduced(4, seed=1).centres)
+
+
+def test_points_that_coincide_are_one_centre():
+    densities = ClassDensities(np.zeros((6, 2), np.float32), [6], 0.3)
+    found = densities.reduced(3)
+    assert found.counts.tolist() == [1]
+    query = np.ones((1, 2), np.float32)
+    np.testing.assert_allclose(found.log_density(query), densities.log_density(query), rtol=1e-12)

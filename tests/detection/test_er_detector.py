@@ -52,7 +52,7 @@ def test_score_is_the_regression_of_the_density_of_the_predicted_class(detector,
     train = (detector._extract(images[:100])[1].numpy() - detector.mean) / detector.scale
     density = np.zeros(len(queries))
     for label in range(3):
-        reference = KernelDensity(bandwidth=detector.densities.bandwidth, rtol=0).fit(train[labels[:100] == label])
+        reference = KernelDensity(bandwidth=detector.densities.bandwidth[0], rtol=0).fit(train[labels[:100] == label])
         density[predicted == label] = (
             reference.score_samples(scaled[predicted == label]) if any(predicted == label) else 0
         )

@@ -442,29 +442,22 @@ def test_two_devices_learn_what_one_learns():
     assert result.stdout.endswith("the same weights\n")
 
 
-def test_averaged_weights_are_the_running_average(tiny_networks, images, labels, tmp_path):
-    model = ERClassifier(*tiny_networks(), averaging=0.3)
-    model.compile(keras.optimizers.SGD(0.5))
-    expected = [variable.numpy() for variable in model.trainable_variables]
-    for step in range(5):
-        model.train_step((tf.constant(images), tf.constant(labels)))
-        decay = min(0.3, (1 + step) / (10 + step))
-        expected = [
-            decay * average + (1 - decay) * variable.numpy()
-            for average, variable in zip(expected, model.trainable_variables, strict=True)
-        ]
-    last = [variable.numpy() for variable in model.trainable_variables]
-    model.save(tmp_path / "model.keras")
-    for one in (model, keras.saving.load_model(tmp_path / "model.keras")):
-        for variable, value in zip(one.trainable_variables, last, strict=True):
-            np.testing.assert_array_equal(variable, value)
-        one.take_averages()
-        for variable, value in zip(one.trainable_variables, expected, strict=True):
-            np.testing.assert_allclose(variable, value, atol=1e-6)
+def test_fit_ends_with_the_averages_that_an_optimizer_keeps(tiny_model, images, labels):
+    """Of encoder and classifier; the critic, which comes after them in the model's weights, stays as it is."""
+    seen = []
 
+    class Weights(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([variable.numpy() for variable in self.model.trainable_variables])
 
-def test_averages_that_were_not_kept_cannot_be_taken(tiny_networks):
-    with pytest.raises(InputError, match="no averaged weights"):
-        ERClassifier(*tiny_networks()).take_averages()
-    with pytest.raises(InputError, match="averaging is 1"):
-        ERClassifier(*tiny_networks(), averaging=1.0)
+    model = tiny_model(regularizer=WassersteinCritic(0.5, build_critic(3, units=(5,)), coupling="joint"))
+    optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, keras.optimizers.RMSprop(0.003), keras.optimizers.Adam(0.004))
+    model.fit(images, labels, epochs=2, batch_size=4, shuffle=False, verbose=0, callbacks=[Weights()])
+    networks = len(model.encoder.trainable_variables) + len(model.classifier.trainable_variables)
+    expected = seen[0][:networks]
+    for step in seen[1:]:
+        expected = [0.9 * average + 0.1 * value for average, value in zip(expected, step[:networks], strict=True)]
+    expected += seen[-1][networks:]
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, atol=1e-6)

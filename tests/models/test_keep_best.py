@@ -1,4 +1,4 @@
-"""The best epoch, the averages in validation, and what a cheap adversary can do to training."""
+"""The best epoch, and what a cheap adversary can do to training."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import PGD
-from erkeras.models import AveragesInValidation, Checkpoint, ERClassifier, KeepBest, catastrophic_overfitting
+from erkeras.models import Checkpoint, ERClassifier, KeepBest, catastrophic_overfitting
 from erkeras.threat import ThreatModel
 
 
@@ -77,33 +77,18 @@ def test_without_an_adversary_the_clean_accuracy_counts(tiny_networks, tmp_path)
     assert keeper.epoch == 2
 
 
-def test_validation_judges_the_averages_and_training_goes_on_from_the_weights(tiny_model, images, labels):
-    def fit(callbacks):
-        model = tiny_model(averaging=0.9)
-        history = model.fit(
-            images, labels, epochs=3, batch_size=4, verbose=0, shuffle=False, validation_data=(images, labels),
-            callbacks=callbacks,
-        ).history  # fmt: skip
-        return model, history
-
-    plain, of_weights = fit([])
-    model, of_averages = fit([AveragesInValidation()])
-    assert_same(plain.get_weights(), model.get_weights())
-    assert of_weights["val_loss"] != of_averages["val_loss"]
-    model.take_averages()
-    assert model.evaluate(images, labels, verbose=0, return_dict=True)["loss"] == pytest.approx(
-        of_averages["val_loss"][-1], abs=1e-6
-    )
-
-
-def test_swapping_twice_changes_nothing(tiny_model, images, labels):
-    model = tiny_model(averaging=0.9)
-    model.fit(images, labels, epochs=1, batch_size=4, verbose=0)
-    before = model.get_weights()
-    model.swap_averages()
-    assert any(not np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True))
-    model.swap_averages()
-    assert_same(before, model.get_weights())
+def test_the_best_epoch_of_averages_is_their_average(tiny_model, images, labels, tmp_path):
+    """What validation saw of that epoch is what training ends with."""
+    model, keeper = tiny_model(initial=2), KeepBest(tmp_path)
+    model.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.8))
+    wrong = (labels + 1) % 3
+    history = model.fit(
+        images, labels, epochs=5, batch_size=4, verbose=0, validation_data=(images, wrong),
+        callbacks=[keras.callbacks.SwapEMAWeights(), keeper],
+    ).history  # fmt: skip
+    assert 0 < keeper.epoch < 5
+    found = model.evaluate(images, wrong, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(history["val_loss"][keeper.epoch - 1], abs=1e-5)
 
 
 def test_validation_under_one_step_makes_ten(tiny_networks, images, labels):

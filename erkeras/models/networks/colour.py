@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from erkeras.models.networks.ends import classifier_of, encoder_of
+
 
 def build_colour_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: int = 16) -> keras.Model:
     """Images in [0, 1] -> codes `[n, code_size]`: 3 x 3 convolutions of 32, 64 (stride 2), 128 (stride 2)."""
@@ -16,27 +18,10 @@ def build_colour_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: in
             keras.layers.BatchNormalization(),
             keras.layers.ReLU(),
         ]
-    return keras.Sequential(
-        [
-            keras.Input(tuple(image_shape)),
-            keras.layers.Rescaling(2.0, offset=-1.0),
-            *layers,
-            keras.layers.MaxPooling2D(2),
-            keras.layers.Flatten(),
-            keras.layers.Dense(256, activation="relu"),
-            keras.layers.Dense(code_size, name="code"),
-        ],
-        name="encoder",
-    )
+    layers += [keras.layers.MaxPooling2D(2), keras.layers.Flatten(), keras.layers.Dense(256, activation="relu")]
+    return encoder_of(image_shape, layers, code_size)
 
 
 def build_colour_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`."""
-    return keras.Sequential(
-        [
-            keras.Input((code_size,)),
-            keras.layers.Dense(128, activation="relu"),
-            keras.layers.Dense(classes, name="logits"),
-        ],
-        name="classifier",
-    )
+    """Codes `[n, code_size]` -> logits `[n, classes]`: 128 units."""
+    return classifier_of(code_size, [keras.layers.Dense(128, activation="relu")], classes)

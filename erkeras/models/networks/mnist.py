@@ -6,22 +6,19 @@ from collections.abc import Sequence
 
 import keras
 
+from erkeras.models.networks.ends import classifier_of, encoder_of
+
 
 def build_mnist_encoder(
     image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16, filters: Sequence[int] = (16, 32)
 ) -> keras.Model:
     """Images in [0, 1] -> codes `[n, code_size]`: 4 x 4 convolutions of stride 2, and 100 units."""
-    return keras.Sequential(
-        [
-            keras.Input(tuple(image_shape)),
-            keras.layers.Rescaling(2.0, offset=-1.0),
-            *(keras.layers.Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in filters),
-            keras.layers.Flatten(),
-            keras.layers.Dense(100, activation="relu"),
-            keras.layers.Dense(code_size, name="code"),
-        ],
-        name="encoder",
-    )
+    hidden = [
+        *(keras.layers.Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in filters),
+        keras.layers.Flatten(),
+        keras.layers.Dense(100, activation="relu"),
+    ]
+    return encoder_of(image_shape, hidden, code_size)
 
 
 def build_mnist_medium_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
@@ -30,12 +27,5 @@ def build_mnist_medium_encoder(image_shape: Sequence[int] = (28, 28, 1), code_si
 
 
 def build_mnist_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`."""
-    return keras.Sequential(
-        [
-            keras.Input((code_size,)),
-            keras.layers.Dense(100, activation="relu"),
-            keras.layers.Dense(classes, name="logits"),
-        ],
-        name="classifier",
-    )
+    """Codes `[n, code_size]` -> logits `[n, classes]`: 100 units."""
+    return classifier_of(code_size, [keras.layers.Dense(100, activation="relu")], classes)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_mnist_large_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 4) -> keras.Model:
@@ -19,9 +20,7 @@ def build_mnist_large_classifier(code_size: int = 4, classes: int = 10) -> keras
     layers: list[keras.layers.Layer] = []
     for units in (500, 256):
         layers += [keras.layers.Dense(units), keras.layers.BatchNormalization(), keras.layers.ReLU()]
-    return keras.Sequential(
-        [keras.Input((code_size,)), *layers, keras.layers.Dense(classes, name="logits")], name="classifier"
-    )
+    return classifier_of(code_size, layers, classes)
 
 
 def build_stl10_encoder(image_shape: Sequence[int] = (96, 96, 3), code_size: int = 16) -> keras.Model:
@@ -52,13 +51,4 @@ def _build_encoder(
     layers = [convolutions[0], keras.layers.ReLU()]
     for convolution in convolutions[1:]:
         layers += [convolution, keras.layers.BatchNormalization(), keras.layers.ReLU()]
-    return keras.Sequential(
-        [
-            keras.Input(tuple(image_shape)),
-            keras.layers.Rescaling(2.0, offset=-1.0),
-            *layers,
-            keras.layers.Flatten(),
-            keras.layers.Dense(code_size, name="code"),
-        ],
-        name="encoder",
-    )
+    return encoder_of(image_shape, [*layers, keras.layers.Flatten()], code_size)

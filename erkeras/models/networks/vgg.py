@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.ends import classifier_of, encoder_of
 
 #: How many 3 x 3 convolutions each block has, and their filters; a pooling that halves the image ends each block.
 _PLANS = {
@@ -30,18 +31,14 @@ def build_vgg19_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: int
 
 def build_vgg_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
     """Codes `[n, code_size]` -> logits `[n, classes]`: the authors', whose first layer has no nonlinearity."""
-    return keras.Sequential(
-        [
-            keras.Input((code_size,)),
-            keras.layers.Dense(512),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(512, activation="relu"),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(512, activation="relu"),
-            keras.layers.Dense(classes, name="logits"),
-        ],
-        name="classifier",
-    )
+    hidden = [
+        keras.layers.Dense(512),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(512, activation="relu"),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(512, activation="relu"),
+    ]
+    return classifier_of(code_size, hidden, classes)
 
 
 def _build_encoder(name: str, image_shape: Sequence[int], code_size: int) -> keras.Model:
@@ -57,13 +54,4 @@ def _build_encoder(name: str, image_shape: Sequence[int], code_size: int) -> ker
                 keras.layers.ReLU(),
             ]
         layers.append(keras.layers.MaxPooling2D(2))
-    return keras.Sequential(
-        [
-            keras.Input(tuple(image_shape)),
-            keras.layers.Rescaling(2.0, offset=-1.0),
-            *layers,
-            keras.layers.Flatten(),
-            keras.layers.Dense(code_size, name="code"),
-        ],
-        name="encoder",
-    )
+    return encoder_of(image_shape, [*layers, keras.layers.Flatten()], code_size)
