@@ -56,8 +56,13 @@ def table(models: tuple[Path, ...], evaluation: str | None, pairs: tuple[tuple[P
     )
     for first, second in pairs:
         one, other = row_of[first], row_of[second]
-        result = compare(one, other)
-        console.output.print(
-            f"{one.defense} against {other.defense}: of {result.images} images, {result.first_alone} stand under the "
-            f"first alone and {result.second_alone} under the second alone; exact McNemar p = {result.p_value:.2g}."
+        results = {name: compare(one, other, name) for name in names}
+        console.print_table(
+            f"Of {results['clean'].images} pairs of an image and a seed, those that stand under one row alone",
+            ["", *names],
+            [
+                [one.defense, *(str(result.first_alone) for result in results.values())],
+                [other.defense, *(str(result.second_alone) for result in results.values())],
+                ["exact McNemar p", *(f"{result.p_value:.2g}" for result in results.values())],
+            ],
         )

@@ -45,11 +45,12 @@ class Trained:
         summary = self.evaluation["summary"]
         return {"clean": summary["clean_accuracy"], **summary["attacks"]}
 
-    @property
-    def standing(self) -> dict[int, bool]:
-        """By original index: whether the image was right when clean and under every attack."""
+    def standing(self, name: str) -> dict[int, bool]:
+        """By original index: whether the image was right when clean and under every attack up to the one of a name."""
         examples = Record.open(self.folder / self.evaluation["record"]).read()
-        return dict(zip(examples.indices.tolist(), (examples.broken_by == STANDING).tolist(), strict=True))
+        last = list(self.accuracies).index(name) - 1
+        stands = (examples.broken_by == STANDING) | (examples.broken_by > last)
+        return dict(zip(examples.indices.tolist(), stands.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,11 @@ def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
     return [Row(tuple(sorted(row, key=lambda model: model.seed))) for row in rows.values()]
 
 
-def compare(first: Row, second: Row) -> Paired:
+def compare(first: Row, second: Row, name: str) -> Paired:
     """A paired test of two rows, seed by seed and image by image.
+
+    Args:
+        name: of the last attack that an image has to stand, or "clean".
 
     Raises:
         InputError: where they have no seed in common.
@@ -132,7 +136,7 @@ def compare(first: Row, second: Row) -> Paired:
         raise InputError(f"{first.defense} and {second.defense} have no seed in common: train both with one.")
     pairs = []
     for seed in shared:
-        one, other = (models[seed].standing for models in seeds)
+        one, other = (models[seed].standing(name) for models in seeds)
         pairs += [(one[index], other[index]) for index in one]
     stands = np.array(pairs)
     first_alone = int(np.sum(stands[:, 0] & ~stands[:, 1]))

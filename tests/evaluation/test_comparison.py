@@ -13,25 +13,26 @@ from erkeras.serving.folder import FORMAT
 N = 40
 
 
-def saved(folder, defense, seed, broken, wrong=(), title="pgd l_inf 0.1 test", evaluation_seed=0, epochs=3):
+def saved(folder, defense, seed, broken, later=(), wrong=(), title="pgd l_inf 0.1 test", evaluation_seed=0, epochs=3):
     """A folder with the card and the record of a model under which these images do not stand."""
     folder.mkdir()
     broken_by = np.full(N, STANDING, np.int32)
-    broken_by[list(broken)], broken_by[list(wrong)] = 0, WRONG_WHEN_CLEAN
+    broken_by[list(broken)], broken_by[list(later)], broken_by[list(wrong)] = 0, 1, WRONG_WHEN_CLEAN
     order = np.random.default_rng(seed).permutation(N)  # images are known by their indices
     zeros = np.zeros(N, np.int32)
-    counts = np.ones((N, 1), np.int64)
+    counts = np.ones((N, 2), np.int64)
     record = Record.create(
-        folder / "record", {"images": N, "image_shape": [2, 2, 1], "attacks": [{"name": "pgd"}], "seed": 0}
+        folder / "record",
+        {"images": N, "image_shape": [2, 2, 1], "attacks": [{"name": "pgd"}, {"name": "square"}], "seed": 0},
     )
     images = np.zeros((N, 2, 2, 1), np.float32)
     examples = Examples(order, zeros, zeros, broken_by[order], zeros, zeros.astype(np.float32), counts, counts, images)
-    record.append(examples, [1.0])
+    record.append(examples, [1.0, 1.0])
     standing = float(np.mean(broken_by == STANDING))
     summary = {
         "images": N,
         "clean_accuracy": 1 - len(wrong) / N,
-        "attacks": {"pgd": standing},
+        "attacks": {"pgd": standing + len(later) / N, "square": standing},
         "robust_accuracy": standing,
     }
     recipe = {"defense": defense, "coefficient": 0.1, "training_ratio": 1.0, "epochs": epochs}
@@ -56,9 +57,10 @@ def saved(folder, defense, seed, broken, wrong=(), title="pgd l_inf 0.1 test", e
 
 @pytest.fixture
 def models(tmp_path):
-    """Eight images stand under the first row alone, one under the second alone, over two seeds."""
+    """Eight images stand up to PGD under the first row alone, one under the second, over two seeds; Square breaks one
+    of the eight, and another."""
     return [
-        saved(tmp_path / "a0", "er-classifier", 0, broken=[0], wrong=[39]),
+        saved(tmp_path / "a0", "er-classifier", 0, broken=[0], later=[1, 20], wrong=[39]),
         saved(tmp_path / "b0", "madry", 0, broken=[0, 1, 2, 3, 4], wrong=[39]),
         saved(tmp_path / "b1", "madry", 1, broken=[0, 1, 2, 3, 4], wrong=[38]),
         saved(tmp_path / "a1", "er-classifier", 1, broken=[0, 7], wrong=[38]),
@@ -81,12 +83,14 @@ def test_other_settings_are_another_row(models, tmp_path):
 def test_paired_test_counts_images_that_stand_under_one_row_alone(models):
     """Exact: of 9 discordant pairs 8 on one side, 2 (C(9, 0) + C(9, 1)) / 2^9."""
     first, second = read_rows(models)
-    result = compare(first, second)
+    result = compare(first, second, "pgd")
     assert (result.images, result.first_alone, result.second_alone) == (80, 8, 1)
     assert result.p_value == pytest.approx(2 * (1 + 9) / 2**9)
-    mirrored = compare(second, first)
+    mirrored = compare(second, first, "pgd")
     assert (mirrored.first_alone, mirrored.second_alone, mirrored.p_value) == (1, 8, pytest.approx(result.p_value))
-    assert compare(first, first).p_value == 1
+    assert compare(first, first, "pgd").p_value == compare(first, second, "clean").p_value == 1
+    result = compare(first, second, "square")
+    assert (result.first_alone, result.second_alone) == (7, 2)
 
 
 def test_what_cannot_be_compared_is_refused(models, tmp_path):
@@ -98,7 +102,7 @@ def test_what_cannot_be_compared_is_refused(models, tmp_path):
         read_rows([*models, saved(tmp_path / "d", "none", 0, broken=[], evaluation_seed=5)])
     only = read_rows([saved(tmp_path / "e", "none", 7, broken=[])])[0]
     with pytest.raises(InputError, match="have no seed in common"):
-        compare(only, read_rows(models)[0])
+        compare(only, read_rows(models)[0], "pgd")
 
 
 def test_the_command_shows_them(models):
@@ -106,10 +110,9 @@ def test_the_command_shows_them(models):
     result = CliRunner().invoke(main, ["table", *names, "--pair", names[0], names[1]], terminal_width=200)
     assert result.exit_code == 0, result.output
     output = " ".join(result.output.split())
-    assert all(part in output for part in ("ER-Classifier", "93.8%", "(92.5 to"))
-    assert (
-        "of 80 images, 8 stand under the first alone and 1 under the second alone; exact McNemar p = 0.039." in output
-    )
+    assert all(part in output for part in ("ER-Classifier", "93.8%", "(92.5"))
+    assert "80 pairs of an image and a seed" in output
+    assert "│ exact McNemar p │ 1 │ 0.039 │ 0.18 │" in output
     result = CliRunner().invoke(main, ["table", *names, "--pair", names[0], "elsewhere"])
     assert result.exit_code == 2
     assert "not among the models" in result.output
