@@ -125,7 +125,7 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "trades": {"coefficient": 0.0, "objective": "trades"},
     "e-cla": {"coefficient": 0.0, "training_ratio": 0.0},
     "vae-cla": {"regularizer": "gaussian-kl", "coefficient": 0.1, "training_ratio": 0.0},
-    "rse": {"coefficient": 0.0, "training_ratio": 0.0, "noise": 0.2, "passes": 50},
+    "rse": {"coefficient": 0.0, "training_ratio": 0.0, "noise": 0.4, "passes": 50},
     "none": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False},
     "defense-gan": {"coefficient": 0.0, "training_ratio": 0.0, "bottleneck": False, "generator_updates": 2500},
 }
