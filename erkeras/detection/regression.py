@@ -13,6 +13,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from erkeras.errors import InputError
 
+#: Where a statistic's distance from the median counts no further in the fit, in interquartile ranges.
+_FARTHEST = 10.0
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -51,10 +54,14 @@ class Regression:
         if false_positive_rate is not None and not 0 < false_positive_rate < 1:
             raise InputError(f"the false positive rate is {false_positive_rate}: give a number between 0 and 1.")
         statistics = np.concatenate([natural, adversarial])
-        # Standardised, so that the regression's penalty does not depend on the unit of a statistic.
-        centre, spread = statistics.mean(axis=0), np.maximum(statistics.std(axis=0), 1e-12)
+        # In units of their own, so that the regression's penalty does not depend on them: of the middle half, because
+        # a log density or two may be a million times as far away as all the others, which also must not rule the fit.
+        centre = np.median(statistics, axis=0)
+        low, high = np.quantile(statistics, [0.25, 0.75], axis=0)
+        spread = np.maximum(high - low, 1e-12)
         regression = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
-            (statistics - centre) / spread, np.repeat([0, 1], [len(natural), len(adversarial)])
+            np.clip((statistics - centre) / spread, -_FARTHEST, _FARTHEST),
+            np.repeat([0, 1], [len(natural), len(adversarial)]),
         )
         weight = regression.coef_[0] / spread
         bias = float(regression.intercept_[0] - weight @ centre)
