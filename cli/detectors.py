@@ -99,7 +99,7 @@ def compare_detectors(
                 progress.stage(f"{path.name}: {detector}", count + 1)
                 fitted = detection.fit_named(detector, model, dataset.train, protocol.seed)
                 progress.advance(1)
-                of_model.append(detection.Seen(detector, path.name, fitted, *halves, progress.advance))
+                of_model.append(detection.Seen(detector, path.name, fitted, halves[0], halves[1], progress.advance))
             seen += of_model
             if protocol.with_detector:
                 known += _against_who_knows(of_model, attacks, epsilon, bound, dataset.image_shape, protocol, progress)

@@ -73,15 +73,15 @@ def test_attacked_images_are_of_those_that_are_right_when_clean(model, halves):
 def test_what_is_found_outside_the_bound_is_brought_back(model, dataset):
     split = detection.first(dataset.test, 40)
     threat = ThreatModel.root_mean_square(0.05, dataset.image_shape)
-    attack = CarliniWagner(threat, iterations=30, binary_search_steps=4, initial_constant=0.1)
+    attack = CarliniWagner(threat, learning_rate=0.1, iterations=60, binary_search_steps=3, initial_constant=1.0)
     found = detection.attack_images(model, split, attack, 0, silent)
     right = model.predict(split.images, verbose=0).argmax(axis=1) == split.labels
     distance = np.sqrt(np.mean((found.images - split.images[right]) ** 2, axis=(1, 2, 3)))
     assert distance.max() <= 0.05 + 1e-5
-    assert np.mean(distance > 0.0499) > 0.5
+    assert np.mean(distance > 0.0499) > 0.3
     predictions = model.predict(found.images, verbose=0).argmax(axis=1)
     np.testing.assert_array_equal(found.right, predictions == split.labels[right])
-    assert 0 < found.right.mean() < 1
+    assert found.right[distance > 0.0499].any()
 
 
 @pytest.mark.parametrize("positives", [ALL, SUCCESSFUL])
