@@ -4,8 +4,8 @@
 
 Random codes about ten means, one Gaussian kernel density on all the centres, as a detector has for a class. Each side
 has a process of its own. scikit-learn runs twice: as it comes (`rtol=0`, a tree with leaves of 40 points), whose bounds
-lose digits, and with a single leaf, which is exact. It scores the first `--queries-of-scikit-learn` codes alone, and its
-seconds are taken to all: it scores one code after another. Values are compared on those codes.
+lose digits, and with a single leaf, which is exact. It scores the first `--queries-of-scikit-learn` codes alone, and
+its seconds are taken to all: it scores one code after another. Values are compared on those codes.
 """
 
 from __future__ import annotations

@@ -138,11 +138,13 @@ class Detector(ABC):
         """What an attacker who knows the detector sees, float32 `[n, 2 classes]`: logits, and then for each class how
         far the log odds of the adversarial score would be above the threshold's if the image were taken for it."""
         regression = self._calibrated()
+        return self.excess(images, regression.weight, regression.offset)
+
+    def excess(self, images: tf.Tensor, weight: Any, offset: Any) -> tf.Tensor:
+        """`outputs` for a regression that may be in variables: its `weight` `[size]` and `offset`, float64."""
         logits, statistics = self.look(images)
-        odds = tf.linalg.matvec(statistics, regression.weight) + regression.bias
-        threshold = min(regression.threshold, 1 - 1e-12)
-        excess = tf.cast(odds - math.log(threshold / (1 - threshold)), tf.float32)
-        return tf.concat([logits, tf.broadcast_to(excess, tf.shape(logits))], axis=1)
+        odds = tf.cast(tf.linalg.matvec(statistics, weight) + offset, tf.float32)
+        return tf.concat([logits, tf.broadcast_to(odds, tf.shape(logits))], axis=1)
 
     def statistics(self, images: np.ndarray) -> np.ndarray:
         """What the regression looks at, float64 `[n, size]`: of each image, for the class it is taken for.

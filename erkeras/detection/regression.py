@@ -78,6 +78,12 @@ class Regression:
         """Of the adversarial score, float64 `[n]`, of statistics `[n, size]`."""
         return statistics @ self.weight + self.bias
 
+    @property
+    def offset(self) -> float:
+        """The bias when log odds are counted from the threshold's."""
+        threshold = min(max(self.threshold, 1e-12), 1 - 1e-12)
+        return self.bias - math.log(threshold / (1 - threshold))
+
     def verdicts(self, statistics: np.ndarray) -> np.ndarray:
         """bool `[n]`, true: adversarial."""
         return expit(self.log_odds(statistics)) > self.threshold

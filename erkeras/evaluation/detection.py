@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from erkeras.attacks import PGD, Attack, Victim, aim_at_detector, as_victim
 from erkeras.data import Split
@@ -160,6 +161,10 @@ class Seen:
         halves = (fitting, judging)
         self._clean = [look(half.clean.images) for half in halves]
         self._attacked = [{key: look(part.images) for key, part in half.attacked.items()} for half in halves]
+        # Of whichever attack it is fitted on, so that one graph serves all.
+        self._weight = tf.Variable(np.zeros(self._clean[0].shape[1]), trainable=False)
+        self._offset = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        self._together = Victim(lambda images: detector.excess(images, self._weight, self._offset))
 
     def regression(self, attack: str, positives: str, false_positive_rate: float | None) -> Regression | None:
         """Fitted on set I; None where it has no positive."""
@@ -190,12 +195,11 @@ class Seen:
             return None
         right = self.judging.attacked[judged_by].right
         adversarial = regression.log_odds(self._attacked[1][judged_by])
-        threshold = min(max(regression.threshold, 1e-12), 1 - 1e-12)
         return {
             "natural": regression.log_odds(self._clean[1]),
             "failed": adversarial[right],
             "successful": adversarial[~right],
-            "threshold": float(np.log(threshold / (1 - threshold))),
+            "threshold": regression.bias - regression.offset,
         }
 
     def against_who_knows(
@@ -216,11 +220,10 @@ class Seen:
         regression = self.regression(fitted_on, ALL, false_positive_rate)
         if regression is None:
             return None
-        self.detector.regression = regression
         part = first(self.judging.clean, images)
-        # An adapter of its own: the graph holds this regression's numbers.
-        victim = Victim(self.detector.outputs)
-        found = evaluate_robustness(victim, part, [aim_at_detector(attack)], seed=seed, progress=progress)
+        self._weight.assign(regression.weight)
+        self._offset.assign(regression.offset)
+        found = evaluate_robustness(self._together, part, [aim_at_detector(attack)], seed=seed, progress=progress)
         right = found.examples.clean_predictions == part.labels
         return {
             "acc_nadv": float((~regression.verdicts(self._clean[1])).mean()),
