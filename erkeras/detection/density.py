@@ -15,6 +15,8 @@ from erkeras.errors import InputError
 _PORTIONS = np.geomspace(0.02, 1.0, 24)
 #: Points of each class whose held-out likelihood is looked at.
 _HELD_OUT = 500
+#: Features and centres that are compared at once.
+_QUERIES, _CENTRES = 512, 2048
 
 
 class ClassDensities(tf.Module):
@@ -119,16 +121,58 @@ class ClassDensities(tf.Module):
         return ClassDensities(centres, [len(part[0]) for part in parts], spreads, totals)
 
     def log_density(self, features: tf.Tensor) -> tf.Tensor:
-        """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports."""
+        """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports.
+
+        Exact, in bounded memory: so many features at a time, against so many centres.
+        """
         features = tf.cast(features, tf.float64)
+        blocks = self._blocks()
+
+        def of_block(start: tf.Tensor) -> tf.Tensor:
+            part = features[start : start + _QUERIES]
+            lifted = tf.concat([part, tf.reduce_sum(part**2, axis=1, keepdims=True), tf.ones_like(part[:, :1])], axis=1)
+            return tf.stack([_log_sum(lifted, of_class) for of_class in blocks], axis=1)
+
+        n = tf.shape(features)[0]
+        results = tf.TensorArray(tf.float64, 0, dynamic_size=True, infer_shape=False, element_shape=[None, len(blocks)])
+        results = results.write(0, of_block(tf.constant(0)))  # there may be no feature at all
+        _, results = tf.while_loop(
+            lambda number, _: number * _QUERIES < n,
+            lambda number, results: (number + 1, results.write(number, of_block(number * _QUERIES))),
+            (tf.constant(1), results),
+            parallel_iterations=1,  # more would only cost memory
+        )
+        return tf.ensure_shape(results.concat(), [None, len(blocks)])
+
+    def _blocks(self) -> list[list[tf.Tensor]]:
+        """For each class matrices B `[size + 2, centres]`: a feature x has the exponents [x, ||x||^2, 1] B."""
+        centres = tf.cast(self._centres, tf.float64)
+        precision = 1 / self._bandwidth**2
         size = self._centres.shape[1]
         constants = tf.math.log(self._weights) - size * tf.math.log(self._bandwidth * math.sqrt(2 * math.pi))
-        columns = []
-        of_classes = (tf.split(column, self.counts) for column in (self._centres, self._bandwidth, constants))
-        for points, bandwidth, constant in zip(*of_classes, strict=True):
-            squared = _squared_distances(features, tf.cast(points, tf.float64))
-            columns.append(tf.reduce_logsumexp(constant - squared / (2 * bandwidth**2), axis=1))
-        return tf.stack(columns, axis=1)
+        constants -= precision * tf.reduce_sum(centres**2, axis=1) / 2
+        columns = tf.concat(
+            [precision[:, tf.newaxis] * centres, -precision[:, tf.newaxis] / 2, constants[:, tf.newaxis]], axis=1
+        )
+        ends = self.counts.cumsum()
+        return [
+            [
+                tf.transpose(columns[start : min(start + _CENTRES, end)])
+                for start in range(int(end - count), int(end), _CENTRES)
+            ]
+            for count, end in zip(self.counts, ends, strict=True)
+        ]
+
+
+def _log_sum(lifted: tf.Tensor, blocks: list[tf.Tensor]) -> tf.Tensor:
+    """logsumexp over all columns of all blocks of their product with `lifted`, `[n]`."""
+    parts = []
+    for block in blocks:
+        exponents = tf.matmul(lifted, block)
+        # Less work than tf.reduce_logsumexp, which allows for infinite ones.
+        highest = tf.stop_gradient(tf.reduce_max(exponents, axis=1, keepdims=True))
+        parts.append(tf.math.log(tf.reduce_sum(tf.exp(exponents - highest), axis=1)) + highest[:, 0])
+    return tf.reduce_logsumexp(tf.stack(parts, axis=1), axis=1)
 
 
 def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ _HOMES = {
     "draw_embedding": "erkeras.evaluation.embedding",
     "project_codes": "erkeras.evaluation.embedding",
     "draw_curves": "erkeras.evaluation.pictures",
+    "draw_scores": "erkeras.evaluation.pictures",
     "draw_gallery": "erkeras.evaluation.pictures",
     "draw_verdicts": "erkeras.evaluation.pictures",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,4 +133,49 @@ def draw_curves(
     axis.legend()
     if title:
         axis.set_title(title, fontsize=10)
+    figure.savefig(path)
+
+
+def draw_scores(path: str | Path, panels: dict[str, dict[str, Any]], title: str = "") -> None:
+    """Draws how a detector's scores are distributed: natural images, failed and successful attacks, the threshold.
+
+    Args:
+        path: PNG file to write.
+        panels: by detector the log odds `natural`, `failed` and `successful` (float `[n]`, the last two may be empty),
+            and those of the `threshold`.
+        title: above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kinds = (("natural", GOOD), ("failed", "#888888"), ("successful", BAD))
+    names = {"natural": "clean", "failed": "attacked, classified correctly", "successful": "attacked, misclassified"}
+    figure = Figure(figsize=(6.4, 0.9 + 2.1 * len(panels)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axis, (name, panel) in zip(axes, panels.items(), strict=True):
+        everything = np.concatenate([panel[kind] for kind, _ in kinds])
+        # A few far away would leave the others one bar: they count in the outermost bars.
+        low, high = np.quantile(everything, [0.01, 0.99])
+        low, high = min(low, panel["threshold"]), max(high, panel["threshold"])
+        bins = np.linspace(low, max(high, low + 1e-6), 61)
+        for kind, colour in kinds:
+            count = len(panel[kind])
+            if count:
+                axis.hist(
+                    np.clip(panel[kind], bins[0], bins[-1]),
+                    bins,
+                    weights=np.full(count, 100 / count),
+                    color=colour,
+                    alpha=0.5,
+                    label=f"{names[kind]} ({count:,})",
+                )
+        axis.axvline(panel["threshold"], color="black", linewidth=1, label="threshold")
+        axis.set_title(name, fontsize=9)
+        axis.set_ylabel("% of its kind", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.legend(fontsize=7)
+    axes[-1].set_xlabel("log odds of the adversarial score; the outermost bars hold what lies beyond", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
     figure.savefig(path)

@@ -57,7 +57,7 @@ def test_score_is_the_regression_of_the_density_of_the_predicted_class(detector,
             reference.score_samples(scaled[predicted == label]) if any(predicted == label) else 0
         )
     np.testing.assert_allclose(detector.log_density(queries), density, rtol=1e-5, atol=1e-3)
-    score = 1 / (1 + np.exp(-(detector.weight * detector.log_density(queries) + detector.bias)))
+    score = 1 / (1 + np.exp(-(detector.regression.log_odds(detector.statistics(queries)))))
     np.testing.assert_allclose(detector.score(queries), score, atol=1e-6)
     np.testing.assert_array_equal(detector.predict(queries).verdict, score > detector.threshold)
 
@@ -69,7 +69,9 @@ def test_odd_images_are_told_from_those_like_training(detector, data):
     assert figures["detection_rate"] == np.mean(detector.score(odd[30:]) > detector.threshold) > 0.3
     assert figures["false_positive_rate"] <= 0.05
     # 5% of 50 natural images: two may stand above.
-    natural, adversarial = (np.sign(detector.weight) * detector.log_density(part) for part in (images[100:], odd[30:]))
+    natural, adversarial = (
+        np.sign(detector.regression.weight) * detector.log_density(part) for part in (images[100:], odd[30:])
+    )
     assert figures["detection_rate_at_5"] == np.mean(adversarial > np.sort(natural)[-3])
 
 

@@ -1,0 +1,104 @@
+"""Detectors by the density of an image's features under the class that it is taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from erkeras.detection.density import ClassDensities
+from erkeras.detection.detector import Detector, in_batches
+from erkeras.errors import InputError
+from erkeras.models import ERClassifier
+
+_DENSITIES = ("centres", "counts", "bandwidth", "weights")
+
+
+class DensityDetector(Detector):
+    """One Gaussian kernel density for each class, on clean training images' features.
+
+    The one statistic is the log density of the class that the classifier gives.
+
+    Args:
+        model: a trained ERClassifier.
+        extract: images -> (codes `[n, code_size]`, features `[n, size]`).
+        scaled: whether each feature is brought to mean 0 and standard deviation 1 on the fitting images.
+    """
+
+    arrays = ("mean", "scale", *_DENSITIES)
+
+    def __init__(
+        self, model: ERClassifier, extract: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], scaled: bool
+    ) -> None:
+        self._extract = extract
+        self._scaled = scaled
+        self.densities: ClassDensities | None = None
+        self.mean = self.scale = np.zeros(0, np.float64)
+        super().__init__(model)
+
+    def fit(self, images: np.ndarray, labels: np.ndarray, limit: int | None = 1000, seed: int = 0) -> Self:
+        """Fits the scaling, the bandwidth and the densities on clean training images.
+
+        Args:
+            images: float32 `[n, height, width, channels]`.
+            labels: int `[n]`, true labels.
+            limit: the densities stand on at most this many images of each class, drawn at random, so that a
+                detector stays small enough to serve; None for all.
+            seed: of that draw.
+
+        Raises:
+            InputError: where a class has fewer than two images.
+        """
+        features = in_batches(tf.function(self._extract, autograph=False, reduce_retracing=True), images)[1]
+        self.mean, self.scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+        if self._scaled:
+            self.mean = features.mean(axis=0, dtype=np.float64)
+            # A unit that never fires says nothing, and must not divide by zero.
+            self.scale = np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
+        classes = self.model.classifier.output_shape[-1]
+        scaled = (features - self.mean) / self.scale
+        self.densities = ClassDensities.fit(scaled, labels, classes, limit=limit, seed=seed)
+        self.regression = None
+        self._compile()
+        return self
+
+    def reduce(self, limit: int, seed: int = 0) -> Self:
+        """Puts a smaller mixture in the densities' place (see `ClassDensities.reduced`); `calibrate` comes after it.
+
+        Args:
+            limit: at most this many centres for each class.
+            seed: of the reduction.
+
+        Raises:
+            InputError: before `fit`.
+        """
+        self.densities = self._fitted().reduced(limit, seed)
+        self.regression = None
+        self._compile()
+        return self
+
+    def look(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        densities = self._fitted()
+        codes, features = self._extract(images)
+        scaled = (tf.cast(features, tf.float64) - tf.constant(self.mean)) / tf.constant(self.scale)
+        return self.model.classify(images, codes), densities.log_density(scaled)[..., tf.newaxis]
+
+    def log_density(self, images: np.ndarray) -> np.ndarray:
+        """Log density of each image's features at the predicted class, float64 `[n]`."""
+        return self.statistics(images)[:, 0]
+
+    def _state(self) -> dict[str, Any]:
+        densities = self._fitted()
+        parts = {name: getattr(densities, name) for name in _DENSITIES}
+        return {"mean": self.mean, "scale": self.scale, **parts}
+
+    def _restore(self, arrays: dict[str, Any]) -> None:
+        self.mean, self.scale = arrays["mean"], arrays["scale"]
+        self.densities = ClassDensities(*(arrays[name] for name in _DENSITIES))
+
+    def _fitted(self) -> ClassDensities:
+        if self.densities is None:
+            raise InputError("the detector is not fitted: call fit and calibrate first.")
+        return self.densities

@@ -1,0 +1,116 @@
+"""The logistic regression that makes a verdict of what a detector sees, and how well two kinds are told apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from erkeras.errors import InputError
+
+#: Where a statistic's distance from the median counts no further in the fit, in interquartile ranges.
+_FARTHEST = 10.0
+
+
+@dataclass(frozen=True)
+class Regression:
+    """score(s) = sigmoid(weight . s + bias) of an image's statistics s; adversarial where it is above the threshold.
+
+    Attributes:
+        weight: float64 `[size]`.
+        bias: in units of log odds.
+        threshold: in [0, 1].
+        false_positive_rate: that the threshold was set for; None for the regression's own decision, at 1/2.
+    """
+
+    weight: np.ndarray
+    bias: float
+    threshold: float
+    false_positive_rate: float | None
+
+    @classmethod
+    def fit(cls, natural: np.ndarray, adversarial: np.ndarray, false_positive_rate: float | None = 0.05) -> Regression:
+        """Fits on statistics of both kinds, each kind with the same weight however many images it has.
+
+        Args:
+            natural: float64 `[n, size]`.
+            adversarial: float64 `[m, size]`, the positives.
+            false_positive_rate: the threshold is what at most this portion of the natural ones exceeds, in (0, 1);
+                None for 1/2.
+
+        Raises:
+            InputError: without statistics of both kinds, or for a rate that is none.
+        """
+        if not (len(natural) and len(adversarial)):
+            raise InputError(
+                f"there are {len(natural)} natural and {len(adversarial)} adversarial images to calibrate the "
+                "detector on: give at least one of each."
+            )
+        if false_positive_rate is not None and not 0 < false_positive_rate < 1:
+            raise InputError(f"the false positive rate is {false_positive_rate}: give a number between 0 and 1.")
+        statistics = np.concatenate([natural, adversarial])
+        # In units of their own, so that the regression's penalty does not depend on them: of the middle half, because
+        # a log density or two may be a million times as far away as all the others, which also must not rule the fit.
+        centre = np.median(statistics, axis=0)
+        low, high = np.quantile(statistics, [0.25, 0.75], axis=0)
+        spread = np.maximum(high - low, 1e-12)
+        regression = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
+            np.clip((statistics - centre) / spread, -_FARTHEST, _FARTHEST),
+            np.repeat([0, 1], [len(natural), len(adversarial)]),
+        )
+        weight = regression.coef_[0] / spread
+        bias = float(regression.intercept_[0] - weight @ centre)
+        threshold = 0.5
+        if false_positive_rate is not None:
+            scores = expit(natural @ weight + bias)
+            # The order statistic that a new natural image exceeds with at most the stated probability; halfway to
+            # the next one, so that rounding decides no verdict.
+            rank = min(math.ceil((len(scores) + 1) * (1 - false_positive_rate)), len(scores))
+            threshold = float(np.append(np.sort(scores), 1.0)[rank - 1 : rank + 1].mean())
+        return cls(weight, bias, threshold, false_positive_rate)
+
+    def log_odds(self, statistics: np.ndarray) -> np.ndarray:
+        """Of the adversarial score, float64 `[n]`, of statistics `[n, size]`."""
+        return statistics @ self.weight + self.bias
+
+    @property
+    def offset(self) -> float:
+        """The bias when log odds are counted from the threshold's."""
+        threshold = min(max(self.threshold, 1e-12), 1 - 1e-12)
+        return self.bias - math.log(threshold / (1 - threshold))
+
+    def verdicts(self, statistics: np.ndarray) -> np.ndarray:
+        """bool `[n]`, true: adversarial."""
+        return expit(self.log_odds(statistics)) > self.threshold
+
+    def separation(self, natural: np.ndarray, adversarial: np.ndarray) -> dict[str, Any]:
+        """How well statistics of natural and adversarial images that nothing was fitted on are told apart.
+
+        Returns:
+            `auroc`; `detection_rate_at_5`, the portion of adversarial images found where 5% of these natural ones
+            are taken for adversarial (a point of the ROC curve, whatever the threshold); `detection_rate`, the
+            portion of adversarial images above the threshold, and `false_positive_rate`, that of natural ones;
+            `natural` and `adversarial`, how many there were. The first three are None without adversarial images.
+        """
+        result: dict[str, Any] = {
+            "auroc": None,
+            "detection_rate_at_5": None,
+            "detection_rate": None,
+            "false_positive_rate": float(self.verdicts(natural).mean()),
+            "natural": len(natural),
+            "adversarial": len(adversarial),
+        }
+        if len(adversarial):
+            truth = np.repeat([0, 1], [len(natural), len(adversarial)])
+            # The log odds keep the order where the score saturates.
+            order = np.concatenate([self.log_odds(natural), self.log_odds(adversarial)])
+            result["auroc"] = float(roc_auc_score(truth, order))
+            false_positives, true_positives, _ = roc_curve(truth, order)
+            result["detection_rate_at_5"] = float(true_positives[false_positives <= 0.05].max())
+            result["detection_rate"] = float(self.verdicts(adversarial).mean())
+        return result

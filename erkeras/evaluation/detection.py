@@ -1,0 +1,247 @@
+"""Detectors compared as section 4.5 compares them.
+
+Densities stand on clean training images. Test images are split by a seed into set I (20%), on which the logistic
+regression is fitted, and set II (80%), on which everything is judged. Each attacked set is made once and serves all
+detectors of its model, and what a detector sees of it is computed once and serves all cells.
+
+Adversarial examples (N) are of images that were right when clean; natural ones (M) are all clean images of the set.
+Two conventions of positives, in fitting and in judging: `ALL` attacked images, whether or not the attack worked, or the
+`SUCCESSFUL` ones alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from erkeras.attacks import PGD, Attack, Victim, aim_at_detector, as_victim
+from erkeras.data import Split
+from erkeras.detection import Criteria, Detector, ERDetector, KDDetector, LIDDetector, Regression
+from erkeras.evaluation.record import Record
+from erkeras.evaluation.robustness import evaluate_robustness
+from erkeras.models import ERClassifier
+
+ALL, SUCCESSFUL = "all", "successful"
+CONVENTIONS = (ALL, SUCCESSFUL)
+#: Set I.
+_FITTING_PORTION = 0.2
+
+Progress = Callable[[int, str], None]
+
+#: The detectors by their names in the paper's tables.
+DETECTORS: dict[str, Callable[[ERClassifier], Any]] = {
+    "kd": KDDetector,
+    "lid": LIDDetector,
+    "er1": lambda model: ERDetector(model, "code"),
+    "er2": lambda model: ERDetector(model, "combined"),
+}
+
+
+def fit_named(name: str, model: ERClassifier, train: Split, seed: int) -> Detector:
+    """A detector of `DETECTORS`, fitted on clean training images; a density stands on all of them."""
+    detector = DETECTORS[name](model)
+    whole = {} if name == "lid" else {"limit": None}
+    return detector.fit(train.images, train.labels, seed=seed, **whole)
+
+
+def fitting_and_judging(split: Split, seed: int) -> tuple[Split, Split]:
+    """Set I and set II of section 4.5.1: a fifth of the images, drawn by the seed, and the others, in random order."""
+    order = np.random.RandomState(seed).permutation(len(split))
+    count = round(_FITTING_PORTION * len(split))
+    return split.take(order[:count]), split.take(order[count:])
+
+
+@dataclass(frozen=True)
+class AttackedImages:
+    """What an attack made of n images that the classifier was right about.
+
+    Attributes:
+        images: float32 `[n, height, width, channels]`, within the threat model.
+        right: bool `[n]`, the classifier still is.
+    """
+
+    images: np.ndarray
+    right: np.ndarray
+
+    def rows(self, convention: str) -> np.ndarray:
+        """bool `[n]`, which of them are positives under a convention."""
+        return np.ones(len(self.right), bool) if convention == ALL else ~self.right
+
+
+def attack_images(
+    model: Any, split: Split, attack: Attack, seed: int, progress: Progress, record: Record | None = None
+) -> AttackedImages:
+    """Attacks the images of a split; those that the model gets wrong when clean are left out.
+
+    What an attack that minimises the perturbation found outside the ball is brought to the ball's surface, on the
+    straight way back to the image.
+
+    Args:
+        model: as an attack takes it.
+        seed: of the attack's random numbers.
+        progress: its units sum to n x the attack's work.
+        record: as for `evaluate_robustness`.
+    """
+    found = evaluate_robustness(model, split, [attack], seed=seed, record=record, progress=progress).examples
+    rows = np.flatnonzero(found.clean_predictions == found.labels)
+    images, clean = found.images[rows], split.images[rows]
+    outside = ~attack.threat.allows(found.distance[rows])
+    if outside.any():
+        images[outside] = attack.threat.project(images[outside], clean[outside]).numpy()
+    predictions = found.predictions[rows]
+    predictions[outside] = as_victim(model).outputs_for(images[outside]).argmax(axis=1)
+    return AttackedImages(images, predictions == found.labels[rows])
+
+
+@dataclass(frozen=True)
+class Half:
+    """Set I or set II: clean images, and attacked ones by the name of the attack."""
+
+    clean: Split
+    attacked: dict[str, AttackedImages]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One detector, fitted on one attack and judged by another, with one convention of positives.
+
+    Attributes:
+        detector: its name.
+        model: name of the model that it guards.
+        fitted_on, judged_by: names of attacks.
+        positives: `ALL` or `SUCCESSFUL`.
+        criteria: on set II; None where set I has no positive to fit on.
+        separation: see `Regression.separation`, of set II; None with `criteria`.
+    """
+
+    detector: str
+    model: str
+    fitted_on: str
+    judged_by: str
+    positives: str
+    criteria: Criteria | None
+    separation: dict[str, Any] | None
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, as plain values."""
+        names = ("acc_nadv", "acc_com", "without_detector", "acc_adv", "acc_cla")
+        figures = {name: getattr(self.criteria, name) if self.criteria else None for name in names}
+        counts = dataclasses.asdict(self.criteria) if self.criteria else None
+        words = {name: getattr(self, name) for name in ("detector", "model", "fitted_on", "judged_by", "positives")}
+        return {**words, **figures, "counts": counts, "separation": self.separation}
+
+
+class Seen:
+    """What a fitted detector sees of both halves: its statistics, computed once.
+
+    Args:
+        name: of the detector.
+        model: name of its model.
+        detector: after `fit`.
+        fitting, judging: set I and set II.
+        progress: its units sum to the images of both halves, clean and attacked.
+    """
+
+    def __init__(
+        self, name: str, model: str, detector: Detector, fitting: Half, judging: Half, progress: Progress
+    ) -> None:
+        self.name, self.model, self.detector = name, model, detector
+        self.fitting, self.judging = fitting, judging
+
+        def look(images: np.ndarray) -> np.ndarray:
+            statistics = detector.statistics(images)
+            progress(len(images), "")
+            return statistics
+
+        halves = (fitting, judging)
+        self._clean = [look(half.clean.images) for half in halves]
+        self._attacked = [{key: look(part.images) for key, part in half.attacked.items()} for half in halves]
+        # Of whichever attack it is fitted on, so that one graph serves all.
+        self._weight = tf.Variable(np.zeros(self._clean[0].shape[1]), trainable=False)
+        self._offset = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        self._together = Victim(lambda images: detector.excess(images, self._weight, self._offset))
+
+    def regression(self, attack: str, positives: str, false_positive_rate: float | None) -> Regression | None:
+        """Fitted on set I; None where it has no positive."""
+        rows = self.fitting.attacked[attack].rows(positives)
+        if not rows.any():
+            return None
+        return Regression.fit(self._clean[0], self._attacked[0][attack][rows], false_positive_rate)
+
+    def cell(self, fitted_on: str, judged_by: str, positives: str, false_positive_rate: float | None) -> Cell:
+        """Fits on set I and judges on set II."""
+        regression = self.regression(fitted_on, positives, false_positive_rate)
+        words = (self.name, self.model, fitted_on, judged_by, positives)
+        if regression is None:
+            return Cell(*words, None, None)
+        attacked = self.judging.attacked[judged_by]
+        rows = attacked.rows(positives)
+        natural, adversarial = self._clean[1], self._attacked[1][judged_by][rows]
+        criteria = Criteria.count(regression.verdicts(natural), regression.verdicts(adversarial), attacked.right[rows])
+        return Cell(*words, criteria, regression.separation(natural, adversarial))
+
+    def scores(self, fitted_on: str, judged_by: str, false_positive_rate: float | None) -> dict[str, Any] | None:
+        """Log odds of set II for a picture: `natural`, `failed` and `successful` attacks, and the threshold's.
+
+        With all attacked images as positives; None where there is none.
+        """
+        regression = self.regression(fitted_on, ALL, false_positive_rate)
+        if regression is None:
+            return None
+        right = self.judging.attacked[judged_by].right
+        adversarial = regression.log_odds(self._attacked[1][judged_by])
+        return {
+            "natural": regression.log_odds(self._clean[1]),
+            "failed": adversarial[right],
+            "successful": adversarial[~right],
+            "threshold": regression.bias - regression.offset,
+        }
+
+    def against_who_knows(
+        self, fitted_on: str, attack: PGD, images: int, false_positive_rate: float | None, seed: int, progress: Progress
+    ) -> dict[str, Any] | None:
+        """The detector, fitted on all attacked images of set I, against PGD that descends its score too.
+
+        Args:
+            fitted_on: name of the attack of set I.
+            attack: PGD that does not know the detector.
+            images: how many images of set II are attacked, at most.
+            progress: its units sum to the attacked images x the work of the attack aimed at the detector.
+
+        Returns:
+            `acc_nadv`, and `acc_com`, the portion of the images right when clean that stay so or are found. None where
+            set I has no positive.
+        """
+        regression = self.regression(fitted_on, ALL, false_positive_rate)
+        if regression is None:
+            return None
+        part = first(self.judging.clean, images)
+        self._weight.assign(regression.weight)
+        self._offset.assign(regression.offset)
+        found = evaluate_robustness(self._together, part, [aim_at_detector(attack)], seed=seed, progress=progress)
+        right = found.examples.clean_predictions == part.labels
+        return {
+            "acc_nadv": float((~regression.verdicts(self._clean[1])).mean()),
+            "acc_com": float((~found.successful)[right].mean()) if right.any() else None,
+        }
+
+
+def first(split: Split, count: int) -> Split:
+    """The first images of a split, which are random ones of set I and set II."""
+    return split.take(np.arange(min(count, len(split))))
+
+
+def accuracy_under(model: Any, split: Split, attack: PGD, seed: int, progress: Progress) -> float | None:
+    """What the classifier keeps, of the images that it gets right when clean, under an attack that knows no detector.
+
+    The attack gets as many attempts as one aimed at a detector.
+    """
+    attack = dataclasses.replace(attack, restarts=aim_at_detector(attack).attempts)
+    found = evaluate_robustness(model, split, [attack], seed=seed, progress=progress)
+    right = found.examples.clean_predictions == split.labels
+    return float(found.robust[right].mean()) if right.any() else None

@@ -1,0 +1,143 @@
+"""The protocol of section 4.5.1."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from erkeras.attacks import FGSM, PGD, CarliniWagner
+from erkeras.data import load_dataset
+from erkeras.detection import Regression
+from erkeras.evaluation import detection, draw_scores
+from erkeras.evaluation.detection import ALL, SUCCESSFUL
+from erkeras.serving.folder import load_model
+from erkeras.threat import ThreatModel
+
+THREAT = ThreatModel("l_inf", 0.15)
+ATTACKS = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, 5, 0.05)}
+
+
+def silent(units, note=""):
+    pass
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def model(saved_model):
+    return load_model("keras", saved_model / "model.keras")
+
+
+@pytest.fixture(scope="module")
+def halves(dataset, model):
+    return [
+        detection.Half(
+            clean, {name: detection.attack_images(model, clean, attack, 0, silent) for name, attack in ATTACKS.items()}
+        )
+        for clean in detection.fitting_and_judging(dataset.test, 0)
+    ]
+
+
+@pytest.fixture(scope="module", params=["er1", "lid"])
+def seen(request, dataset, model, halves):
+    fitted = detection.fit_named(request.param, model, dataset.train, 0)
+    return detection.Seen(request.param, "model", fitted, *halves, silent)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_sets_are_disjoint_and_whole(dataset, seed):
+    fitting, judging = detection.fitting_and_judging(dataset.test, seed)
+    assert (len(fitting), len(judging)) == (72, 288)
+    assert not set(fitting.indices) & set(judging.indices)
+    assert set(fitting.indices) | set(judging.indices) == set(dataset.test.indices)
+    other = detection.fitting_and_judging(dataset.test, seed + 1)[0]
+    assert set(other.indices) != set(fitting.indices)
+
+
+def test_attacked_images_are_of_those_that_are_right_when_clean(model, halves):
+    clean, found = halves[1].clean, halves[1].attacked["pgd"]
+    right = model.predict(clean.images, verbose=0).argmax(axis=1) == clean.labels
+    assert 0.5 < right.mean() < 1
+    assert len(found.images) == right.sum()
+    assert np.abs(found.images - clean.images[right]).max() <= 0.15 + 1e-6
+    predictions = model.predict(found.images, verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(found.right, predictions == clean.labels[right])
+    assert found.rows(ALL).all()
+    np.testing.assert_array_equal(found.rows(SUCCESSFUL), ~found.right)
+
+
+def test_what_is_found_outside_the_bound_is_brought_back(model, dataset):
+    split = detection.first(dataset.test, 40)
+    threat = ThreatModel.root_mean_square(0.05, dataset.image_shape)
+    attack = CarliniWagner(threat, learning_rate=0.1, iterations=60, binary_search_steps=3, initial_constant=1.0)
+    found = detection.attack_images(model, split, attack, 0, silent)
+    right = model.predict(split.images, verbose=0).argmax(axis=1) == split.labels
+    distance = np.sqrt(np.mean((found.images - split.images[right]) ** 2, axis=(1, 2, 3)))
+    assert distance.max() <= 0.05 + 1e-5
+    assert np.mean(distance > 0.0499) > 0.3
+    predictions = model.predict(found.images, verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(found.right, predictions == split.labels[right])
+    assert found.right[distance > 0.0499].any()
+
+
+@pytest.mark.parametrize("positives", [ALL, SUCCESSFUL])
+def test_a_cell_is_fitted_on_one_set_and_judged_on_the_other(seen, halves, positives):
+    cell = seen.cell("fgsm", "pgd", positives, None)
+    (natural, _), (fgsm, pgd) = (
+        [seen.detector.statistics(half.clean.images) for half in halves],
+        [half.attacked[name] for half, name in zip(halves, ("fgsm", "pgd"), strict=True)],
+    )
+    rows = [~part.right if positives == SUCCESSFUL else slice(None) for part in (fgsm, pgd)]
+    regression = Regression.fit(natural, seen.detector.statistics(fgsm.images[rows[0]]), None)
+    odds = [
+        regression.log_odds(seen.detector.statistics(images))
+        for images in (halves[1].clean.images, pgd.images[rows[1]])
+    ]
+    right = pgd.right[rows[1]]
+    assert cell.criteria.acc_nadv == np.mean(odds[0] <= 0)
+    assert cell.criteria.acc_adv == np.mean(odds[1] > 0)
+    assert cell.criteria.acc_com == np.mean((odds[1] > 0) | right)
+    assert cell.criteria.without_detector == np.mean(right)
+    assert cell.criteria.adversarial == len(right)
+    truth = np.repeat([0, 1], [len(odds[0]), len(odds[1])])
+    assert cell.separation["auroc"] == pytest.approx(roc_auc_score(truth, np.concatenate(odds)))
+    if positives == SUCCESSFUL:
+        assert cell.criteria.without_detector == 0
+        assert cell.criteria.acc_com == cell.criteria.acc_adv
+
+
+def test_without_a_success_to_fit_on_there_is_no_figure(seen):
+    attacked = seen.fitting.attacked["fgsm"]
+    unbroken = dataclasses.replace(attacked, right=np.ones(len(attacked.right), bool))
+    seen.fitting.attacked["none"] = unbroken
+    seen._attacked[0]["none"] = seen._attacked[0]["fgsm"]
+    cell = seen.cell("none", "pgd", SUCCESSFUL, None)
+    assert cell.criteria is None
+    assert cell.summary()["acc_com"] is None
+    assert seen.cell("none", "pgd", ALL, None).criteria is not None
+
+
+def test_who_knows_the_detector_does_no_worse(seen, halves, model):
+    limit = 64
+    found = seen.against_who_knows("pgd", ATTACKS["pgd"], limit, None, 0, silent)
+    part = detection.first(halves[1].clean, limit)
+    plain = ATTACKS["pgd"](model, part.images, part.labels, indices=part.indices)
+    verdicts = seen.regression("pgd", ALL, None).verdicts(seen.detector.statistics(plain.images))
+    right = ~plain.wrong_when_clean
+    assert found["acc_com"] <= np.mean((~plain.success | verdicts)[right])
+    assert found["acc_com"] >= detection.accuracy_under(model, part, ATTACKS["pgd"], 0, silent) - 0.05
+    assert found["acc_nadv"] == seen.cell("pgd", "pgd", ALL, None).criteria.acc_nadv
+
+
+def test_scores_are_drawn(seen, tmp_path):
+    panel = seen.scores("fgsm", "pgd", None)
+    assert len(panel["failed"]) + len(panel["successful"]) == len(seen.judging.attacked["pgd"].right)
+    assert panel["threshold"] == 0
+    draw_scores(tmp_path / "s.png", {"one": panel, "other": {**panel, "failed": np.zeros(0)}}, "title")
+    from PIL import Image
+
+    assert np.asarray(Image.open(tmp_path / "s.png").convert("L")).std() > 10
