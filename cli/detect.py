@@ -71,7 +71,8 @@ def detect(
     """Give label, probability, adversarial score and verdict of images; or judge detectors.
 
     MODEL is a folder that erkeras train wrote; PATHS are image files, folders of them, or .npz files with an array
-    `images`. With --endpoint URL there is no MODEL: a server gives the verdicts. With --evaluate or --table detectors are fitted and judged by the protocol of the paper's section 4.5.
+    `images`. With --endpoint URL there is no MODEL: a server gives the verdicts. With --evaluate or --table detectors
+    are fitted and judged by the protocol of the paper's section 4.5.
     """
     from erkeras.errors import InputError
 
@@ -100,7 +101,7 @@ def detect(
         _write_json(json_file, report)
 
 
-#: Who was asked, its threshold and classes (None where a server does not say), names of images, the signature's outputs.
+#: Who was asked, its threshold and classes (None where a server does not say), names of images, outputs of `detect`.
 _Asked = tuple[str, float | None, list[str] | None, list[str], dict[str, Any]]
 
 
@@ -143,7 +144,7 @@ def _show_verdicts(
     """Whether any is adversarial."""
     from . import console
 
-    verdicts = [
+    verdicts: list[dict[str, Any]] = [
         {
             "image": name,
             "label": classes[label] if classes else str(label),
