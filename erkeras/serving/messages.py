@@ -90,6 +90,9 @@ def predict_request(
         inputs: name -> array of float32, int32 or bool, or files as bytes.
         name: of the model on its server.
         version: of the model; None for whichever the server prefers.
+
+    Raises:
+        InputError: for an array of another dtype.
     """
     request = _CLASSES["PredictRequest"](model_spec=_model_spec(name, version))
     request.model_spec.signature_name = signature
@@ -105,7 +108,11 @@ def warm_up_record(signature: str, inputs: Mapping[str, np.ndarray | Sequence[by
 
 
 def predicted(response: bytes) -> dict[str, np.ndarray]:
-    """The outputs of a PredictResponse."""
+    """The outputs of a PredictResponse.
+
+    Raises:
+        InputError: for an output of a dtype that no signature of ours has.
+    """
     message = _CLASSES["PredictResponse"].FromString(response)
     return {output.key: _array(output.key, output.value) for output in message.outputs}
 
@@ -137,7 +144,10 @@ def _model_spec(name: str, version: int | None) -> Any:
 
 def _tensor(value: np.ndarray | Sequence[bytes]) -> Any:
     array = value if isinstance(value, np.ndarray) else np.array(value, np.object_)
-    tensor = _CLASSES["Tensor"](dtype=next(number for number, (dtype, _) in _DTYPES.items() if dtype == array.dtype))
+    numbers = {np.dtype(dtype).name: number for number, (dtype, _) in _DTYPES.items()}
+    if array.dtype.name not in numbers:
+        raise InputError(f"an input is an array of {array.dtype}: give {', '.join(numbers)}.")
+    tensor = _CLASSES["Tensor"](dtype=numbers[array.dtype.name])
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
     if tensor.dtype == _STRINGS:

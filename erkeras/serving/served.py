@@ -51,12 +51,12 @@ class Served:
         self._known: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         first = self._answer(np.zeros((1, *client.image_shape), np.float32))
-        self._dtype, self._shape = tf.as_dtype(first.dtype), (None, *first.shape[1:])
+        self._dtype, self._shape = tf.as_dtype(first.dtype), first.shape[1:]
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """float32 `[n, height, width, channels]` -> logits float32 `[n, classes]`, or labels int32 `[n]`."""
         answers = tf.numpy_function(self._answers, [images], self._dtype)
-        return tf.ensure_shape(answers, self._shape)
+        return tf.ensure_shape(answers, (images.shape[0], *self._shape))
 
     def _answers(self, images: np.ndarray) -> np.ndarray:
         try:
