@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -213,6 +214,22 @@ def test_the_metadata_of_our_exports_is_what_serving_tells(server):
     assert {name: set(found.signature_def[name].outputs) for name in SIGNATURES} == {
         name: set(outputs) for name, outputs in SIGNATURES.items()
     }
+
+
+def test_the_programs_of_the_documentation_run_as_printed(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").write_bytes(GOOD)
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        assert "grpc://localhost:8500/digits" in program
+        program = program.replace("grpc://localhost:8500/digits", server.grpc).replace("queries=1000", "queries=20")
+        exec(compile(program, "serving.md", "exec"), {})
+    shape, verdict, attacked = capsys.readouterr().out.splitlines()
+    assert shape == "(8, 8, 1)"
+    assert verdict in ("[ True]", "[False]")
+    assert re.fullmatch(r"[\d.]+% stand, after [\d,]+ questions", attacked)
 
 
 def run(*arguments):
