@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .curve import draw_curve
-from .options import COUNT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, writable
-from .target import AIMED, ATTACKS, Settings, Target, find_target, make_attacks
+from .options import COUNT, ENDPOINT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, writable
+from .target import AIMED, ATTACKS, Settings, Target, find_endpoint, find_target, make_attacks
 
 #: Images that a gallery shows.
 _SHOWN = 10
@@ -18,6 +20,7 @@ _SHOWN = 10
 
 @click.command()
 @click.argument("model", type=PATH, required=False)
+@ENDPOINT
 @click.option("--dataset", help="As for train.  [default: the one the model was trained on]")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
 @click.option(
@@ -67,6 +70,7 @@ _SHOWN = 10
 @MODULES
 def attack(
     model: Path | None,
+    endpoint: str | None,
     dataset: str | None,
     split: str,
     norm: str,
@@ -86,15 +90,21 @@ def attack(
     modules: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel."""
+    """Attack MODEL: a folder that erkeras train wrote, a .keras file or a SavedModel; or a served one (--endpoint)."""
     from erkeras.errors import InputError
 
     if verify is not None:
         return _verify(verify, model, modules)
-    if model is None:
-        raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     settings = Settings(**options)
-    target = find_target(model, dataset, split, norm, epsilon, limit, seed, settings, modules)
+    where = (dataset, split, norm, epsilon, limit, seed, settings)
+    if endpoint is not None:
+        if model or record or card or epsilons or naive:
+            raise InputError("--endpoint was given with MODEL, --record, --card, --epsilons or --naive: leave one out.")
+        target = find_endpoint(endpoint, *where)
+    elif model is not None:
+        target = find_target(model, *where, modules)
+    else:
+        raise InputError("no model was given: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
     if naive and (record or card or epsilons or settings.with_detector or not target.purified):
         raise InputError(
             "--naive was given without a folder of erkeras train --defense defense-gan, or with --record, --card, "
@@ -105,7 +115,7 @@ def attack(
             raise InputError(
                 "--card was given without a folder of ours, or with --record or --epsilons: leave one out."
             )
-        record = model / "records" / _title(target, settings).replace(" ", "-")
+        record = target.model / "records" / _title(target, settings).replace(" ", "-")
     elif record and not record.exists():
         writable(record)
     for path in (json_file, save_images, gallery):
@@ -129,7 +139,7 @@ def attack(
     if record is not None:
         record.parent.mkdir(exist_ok=True)
         opened = opened or _create_record(record, target, settings, chosen)
-    with console.RichProgress() as progress:
+    with console.RichProgress() as progress, _failures_of(victim):
         parts = [part for attack in chosen for part in attack.parts]
         progress.stage(f"attacking {len(images)} images", len(images) * sum(part.work for part in parts))
         robustness = evaluate_robustness(
@@ -145,11 +155,25 @@ def attack(
             robustness = judge_by(victim, robustness, images)
             progress.advance(1)
     _show(target, robustness)
+    if endpoint is not None:
+        console.output.print(f"{endpoint} was asked about {victim.asked:,} images.")
     _write(target, settings, images, robustness, json_file, save_images, gallery)
     if card and record is not None:
         _add_to_card(target, settings, robustness, record)
     if record is not None:
         console.output.print(f"Recorded in {record}: erkeras attack --verify {record}")
+
+
+@contextmanager
+def _failures_of(victim: Any) -> Iterator[None]:
+    """A served model's failure as it was, not as TensorFlow tells of it."""
+    try:
+        yield
+    except Exception as error:
+        failure = getattr(victim, "failure", None)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def _record_settings(target: Target, settings: Settings, **more: Any) -> dict[str, Any]:
@@ -288,7 +312,7 @@ def _show(target: Target, robustness: Any) -> None:
         passes = [f"{summary[kind][name]:,}" for kind in ("forward_passes", "backward_passes")]
         rows.append([name, percent(summary["attacks"][name]), f"{seconds:.1f}", *passes])
     title = (
-        f"{target.model} on {summary['images']} {target.split} images of {target.dataset}, {target.threat.norm}, "
+        f"{target.shown} on {summary['images']} {target.split} images of {target.dataset}, {target.threat.norm}, "
         f"epsilon {target.threat.epsilon:g} (outputs: {summary['outputs']})"
     )
     columns = ["attack", "robust after it", "seconds", "forward", "backward passes"]
@@ -312,7 +336,7 @@ def _write(
     examples = robustness.examples
     if json_file is not None:
         report = {
-            "model": str(target.model),
+            "model": target.shown,
             "dataset": target.dataset,
             "split": target.split,
             "seed": target.seed,

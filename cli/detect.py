@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .detectors import ATTACKS, DETECTORS, Protocol, compare_detectors
-from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, writable
+from .options import COUNT, ENDPOINT, EPSILON, PATH, SEED, FiniteFloat, writable
 
 #: Exit code of --exit-code.
 FOUND = 1
@@ -18,6 +18,7 @@ FOUND = 1
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("paths", type=PATH, nargs=-1)
+@ENDPOINT
 @click.option("--json", "json_file", type=PATH, help="Write verdicts or figures to a file; - for standard output.")
 @click.option("--exit-code", is_flag=True, help=f"Exit with {FOUND} where any image is adversarial.")
 @click.option("--evaluate", is_flag=True, help="Judge detectors of MODEL on attacked test images (section 4.5).")
@@ -59,6 +60,7 @@ def detect(
     context: click.Context,
     model: Path,
     paths: tuple[Path, ...],
+    endpoint: str | None,
     json_file: Path | None,
     exit_code: bool,
     evaluate: bool,
@@ -70,19 +72,26 @@ def detect(
 
     MODEL is a folder that erkeras train wrote; PATHS are image files, folders of them, or .npz files with an array
     `images`. With --evaluate or --table detectors are fitted and judged by the protocol of the paper's section 4.5.
+    With --endpoint URL there is no MODEL: a server gives the verdicts.
     """
     from erkeras.errors import InputError
 
     if json_file != Path("-"):
         writable(json_file)
     if not (evaluate or table):
-        if not paths:
-            raise click.UsageError("Missing argument 'PATHS...'.", context)
         if picture:
             raise InputError("--picture was given without --evaluate: add it.")
-        if _detect(model, paths, json_file) and exit_code:
+        if endpoint is not None:
+            adversarial = _detect_served(endpoint, (model, *paths), json_file)
+        elif paths:
+            adversarial = _detect(model, paths, json_file)
+        else:
+            raise click.UsageError("Missing argument 'PATHS...'.", context)
+        if adversarial and exit_code:
             context.exit(FOUND)
         return
+    if endpoint is not None:
+        raise InputError("--endpoint was given with --evaluate or --table, which need the model itself: leave it out.")
     if exit_code or (evaluate and (table or paths)) or (table and picture):
         raise InputError(
             "--evaluate takes one model, --table several and no --picture, neither --exit-code: give one of the two."
@@ -95,11 +104,21 @@ def detect(
         _write_json(json_file, report)
 
 
+def _detect_served(endpoint: str, paths: tuple[Path, ...], json_file: Path | None) -> bool:
+    """Shows a server's verdicts; whether any is adversarial."""
+    from erkeras.data import read_labelled_paths
+    from erkeras.serving import Client
+
+    with Client(endpoint) as client:
+        names, images = read_labelled_paths(paths, client.image_shape)
+        return _show({"model": endpoint}, names, client.detect(images), None, json_file)
+
+
 def _detect(model: Path, paths: tuple[Path, ...], json_file: Path | None) -> bool:
     """Shows verdicts; whether any is adversarial."""
     from erkeras.data import read_labelled_paths
     from erkeras.errors import InputError
-    from erkeras.serving.folder import read_card
+    from erkeras.serving.folder import newest_version, read_card
 
     card = read_card(model)
     if not card["detector"]:
@@ -111,29 +130,38 @@ def _detect(model: Path, paths: tuple[Path, ...], json_file: Path | None) -> boo
     console.load_tensorflow()
     from erkeras.serving import detect_with
 
-    found = detect_with(model / "1", images)
-    classes = card["dataset"]["class_names"]
-    threshold = card["detector"]["threshold"]
+    found = detect_with(model / str(newest_version(model)), images)
+    report = {"model": str(model), "threshold": card["detector"]["threshold"]}
+    return _show(report, names, found, card["dataset"]["class_names"], json_file)
+
+
+def _show(
+    report: dict[str, Any],
+    names: list[str],
+    found: dict[str, Any],
+    classes: list[str] | None,
+    json_file: Path | None,
+) -> bool:
+    from . import console
+
     verdicts = [
         {
             "image": name,
-            "label": classes[label],
+            "label": classes[label] if classes else str(label),
             "probability": float(probabilities[label]),
             "score": float(score),
             "adversarial": bool(verdict),
         }
         for name, label, probabilities, score, verdict in zip(
             names,
-            found["label"],
-            found["probabilities"],
-            found["adversarial_score"],
-            found["verdict"],
+            *(found[key] for key in ("label", "probabilities", "adversarial_score", "verdict")),
             strict=True,
         )
     ]
     if json_file != Path("-"):
+        threshold = f": threshold {report['threshold']:.4f}" if "threshold" in report else ""
         console.print_table(
-            f"{model}: threshold {threshold:.4f}",
+            f"{report['model']}{threshold}",
             ["image", "label", "probability", "score", "verdict"],
             [
                 [
@@ -147,7 +175,7 @@ def _detect(model: Path, paths: tuple[Path, ...], json_file: Path | None) -> boo
             ],
         )
     if json_file:
-        _write_json(json_file, {"model": str(model), "threshold": threshold, "images": verdicts})
+        _write_json(json_file, {**report, "images": verdicts})
     return any(row["adversarial"] for row in verdicts)
 
 

@@ -14,6 +14,7 @@ from .attack import attack
 from .curve import curve
 from .detect import detect
 from .embed import embed
+from .export import export
 from .table import table
 from .train import train
 
@@ -47,8 +48,8 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="erkeras")
 def erkeras() -> None:
-    """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported."""
+    """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported, served."""
 
 
-for command in (train, attack, detect, curve, embed, table):
+for command in (train, attack, detect, export, curve, embed, table):
     erkeras.add_command(command)

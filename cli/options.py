@@ -89,6 +89,11 @@ MODULES = click.option(
     multiple=True,
     help="Module that registers Keras classes of your own, which a model is made of.",
 )
+ENDPOINT = click.option(
+    "--endpoint",
+    metavar="URL",
+    help="A served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME.",
+)
 SEED = click.IntRange(0, 2**31 - 1)
 
 

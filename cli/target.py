@@ -21,6 +21,8 @@ ATTACKS = (
     "rays",
     "autoattack",
 )
+#: Those that ask a served model.
+REMOTE = ("square", "rays")
 #: Those that can aim at the detector too.
 AIMED = ("pgd", "apgd-ce", "apgd-dlr", "apgd-t")
 
@@ -41,7 +43,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """A model, found and checked, and the images it is attacked on."""
+    """A model, found and checked, and the images it is attacked on.
+
+    Of an endpoint, `kind` is "endpoint", `model` is its name on the server, and `path` means nothing.
+    """
 
     model: Path
     kind: str
@@ -53,6 +58,13 @@ class Target:
     limit: int
     seed: int
     modules: tuple[str, ...]
+    endpoint: str = ""
+    #: What is asked of an endpoint; see `Served`.
+    knowledge: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.endpoint or str(self.model)
 
     @property
     def purified(self) -> bool:
@@ -64,6 +76,8 @@ class Target:
         return getattr(load_dataset(self.dataset), self.split).sample(self.limit, self.seed)
 
     def load(self, with_detector: bool) -> Any:
+        if self.kind == "endpoint":
+            return self._served()
         from erkeras.serving.folder import load_model
 
         for module in self.modules:
@@ -74,6 +88,19 @@ class Target:
         from erkeras.detection import ERDetector
 
         return ERDetector.load(self.model / "detector.npz", model).outputs
+
+    def _served(self) -> Any:
+        from erkeras.errors import InputError
+        from erkeras.serving import Client, Served
+
+        client = Client(self.endpoint)
+        shape = self.images().pixels.shape[1:]
+        if shape != client.image_shape:
+            raise InputError(
+                f"{self.dataset} has images of {_size(shape)} and {self.endpoint} takes {_size(client.image_shape)}: "
+                "give images of its size."
+            )
+        return Served(client, self.knowledge)
 
 
 def find_target(
@@ -117,6 +144,40 @@ def find_target(
         if not card["detector"]:
             raise InputError(f"--with-detector was given and {model} has no detector: leave it out.")
     return Target(model, kind, path, card, dataset, split, ThreatModel(norm, epsilon), limit, seed, modules)
+
+
+def find_endpoint(
+    endpoint: str,
+    dataset: str | None,
+    split: str,
+    norm: str,
+    epsilon: float | None,
+    limit: int,
+    seed: int,
+    settings: Settings,
+) -> Target:
+    """The target that a server has; it is asked for nothing yet."""
+    from erkeras.data import check_dataset
+    from erkeras.errors import InputError
+    from erkeras.serving import Client
+    from erkeras.threat import ThreatModel
+
+    Client(endpoint).close()
+    unfit = [name for name in settings.attacks if name not in REMOTE]
+    if unfit or settings.with_detector:
+        raise InputError(
+            f"--endpoint was given with {f'the attack {unfit[0]}' if unfit else '--with-detector'}, and a server gives "
+            f"no gradients: give --attack {' or --attack '.join(REMOTE)}."
+        )
+    if dataset is None or epsilon is None:
+        raise InputError(
+            "--endpoint was given, and a server does not say what it was trained on: give --dataset and --epsilon."
+        )
+    check_dataset(dataset)
+    knowledge = "labels" if set(settings.attacks) == {"rays"} else "logits"
+    threat = ThreatModel(norm, epsilon)
+    name = Path(endpoint.rstrip("/").rpartition("/")[2])
+    return Target(name, "endpoint", name, None, dataset, split, threat, limit, seed, (), endpoint, knowledge)
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence: what was given, what is allowed, what to do. The command line prints it and
     exits with code 2.
     """
+
+
+class UnavailableError(InputError):
+    """A server that does not answer, or not in time; the same request may succeed later."""

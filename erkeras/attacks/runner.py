@@ -277,7 +277,8 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
         def body(number: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
             # A slot that is finished goes through the motions of its last step.
             current = {**state, "step": tf.minimum(state["step"], attack.length - 1)}
-            new = {**current, **attack.step(logits, batch, current), "step": state["step"] + 1}
+            new = {**current, **attack.step(_asking(attack, logits, batch, state), batch, current)}
+            new["step"] = state["step"] + 1
             new["finished"] |= new["step"] >= attack.length
             # What else a finished attempt knows is of no use any more.
             result = ("found", "loss", "success", "finished", "step")
@@ -294,6 +295,13 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
         return state
 
     return tf.function(initial, autograph=False), tf.function(advance, autograph=False)
+
+
+def _asking(attack: Attack, logits: Logits, batch: Batch, state: State) -> Logits:
+    """The model, for a step of an attack: where queries are all that counts, a finished slot asks no new one."""
+    if attack.passes[1]:
+        return logits
+    return lambda images: logits(where(state["finished"], batch.images, images))
 
 
 def _merge(condition: tf.Tensor, first: State, second: State) -> State:

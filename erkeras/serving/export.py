@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,27 +12,34 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.detection import ERDetector
+from erkeras.errors import InputError
+from erkeras.files import write_text
+from erkeras.serving.folder import CARD, digests, load_model, new_version, read_card
+from erkeras.serving.messages import warm_up_record
+from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
-#: Signature -> its outputs.
-SIGNATURES = {
-    "serving_default": ("probabilities", "label"),
-    "detect": ("probabilities", "label", "adversarial_score", "verdict"),
-    "embed": ("code",),
-    "logits": ("logits",),
-}
+#: Where TensorFlow Serving looks for requests to run before a version takes its first one.
+WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
 def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
     """Writes the detector's model, and the detector, as a SavedModel that needs no erkeras.
 
-    Each signature of `SIGNATURES` takes `images`, float32 `[n, height, width, channels]` in [0, 1]; its twin named
-    `..._bytes` takes `encoded_images`, strings `[n]` of PNG or JPEG files, decoded and resized inside the graph.
+    Each signature of `SIGNATURES` takes `images`, float32 `[n, height, width, channels]` in [0, 1], any n; its twin
+    named `..._bytes` takes `encoded_images`, strings `[n]` of PNG or JPEG files, decoded and resized inside the graph.
     Outputs: `probabilities` float32 `[n, classes]`, `label` int32 `[n]`, `adversarial_score` float32 `[n]`,
     `verdict` bool `[n]` (true: adversarial), `code` float32 `[n, code_size]`, `logits` float32 `[n, classes]`.
 
+    Images of another shape, outside [0, 1] or not numbers, and files that are neither PNG nor JPEG, damaged, or of
+    more than `MOST_PIXELS` pixels (which are not decoded) end a request with an InvalidArgument error. One request for
+    each signature is in `assets.extra/tf_serving_warmup_requests`.
+
     Args:
         detector: fitted and calibrated.
-        folder: where to write, in TF Serving's layout `NAME/1`.
+        folder: where to write, in TF Serving's layout `NAME/1`; it is there whole or not at all.
+
+    Raises:
+        InputError: where the folder exists.
     """
     model = detector.model
 
@@ -59,19 +68,63 @@ def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: st
     _write(everything, signatures, image_shape, folder)
 
 
+def export_version(folder: str | Path, version: int | None = None) -> Path:
+    """Writes one more SavedModel into a saved model's folder, from its `model.keras` and `detector.npz`.
+
+    Args:
+        folder: as erkeras train wrote it.
+        version: its number, from 1; by default one more than the newest.
+
+    Returns:
+        The new version's folder; its files are in the card.
+
+    Raises:
+        InputError: where the version exists, or the folder is not whole.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    place = new_version(folder, version)
+    model = load_model("keras", folder / "model.keras")
+    if card["detector"]:
+        export_saved_model(ERDetector.load(folder / "detector.npz", model), place)
+    else:
+        export_classifier(model, card["dataset"]["image_shape"], place)
+    card["files"] |= {f"{place.name}/{name}": digest for name, digest in digests(place).items()}
+    write_text(folder / CARD, json.dumps(card, indent=1))
+    return place
+
+
 def _write(
     everything: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequence[int], folder: str | Path
 ) -> None:
-    images = tf.TensorSpec((None, *shape), tf.float32, name="images")
-    encoded = tf.TensorSpec((None,), tf.string, name="encoded_images")
+    folder = Path(folder)
+    if folder.exists():
+        raise InputError(f"{folder} exists: give another version.")
+    images = tf.TensorSpec((None, *shape), tf.float32, name=IMAGES)
+    encoded = tf.TensorSpec((None,), tf.string, name=ENCODED_IMAGES)
     # Without archive.track: an endpoint brings the variables that it reads, and what is tracked too is stored twice.
     archive = keras.export.ExportArchive()
     for signature, names in signatures.items():
-        archive.add_endpoint(signature, _only(everything, names), input_signature=[images])
+        archive.add_endpoint(signature, _only(_checked(everything, shape), names), input_signature=[images])
     for signature, names in signatures.items():
         from_bytes = _only(_after_decoding(everything, shape), names)
-        archive.add_endpoint(f"{signature.removeprefix('serving_')}_bytes", from_bytes, input_signature=[encoded])
-    archive.write_out(str(folder), verbose=False)
+        archive.add_endpoint(bytes_twin(signature), from_bytes, input_signature=[encoded])
+    # Hidden, so that a server that watches the folder takes the version up when it is complete.
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    archive.write_out(str(partial), verbose=False)
+    _write_warm_up(partial / WARM_UP, signatures, shape)
+    partial.rename(folder)
+
+
+def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence[int]) -> None:
+    images = np.zeros((1, *shape), np.float32)
+    encoded = [tf.io.encode_png(tf.zeros(shape, tf.uint8)).numpy()]
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in signatures:
+            writer.write(warm_up_record(signature, {IMAGES: images}))
+            writer.write(warm_up_record(bytes_twin(signature), {ENCODED_IMAGES: encoded}))
 
 
 def _only(function: Callable, names: tuple[str, ...]) -> Callable:
@@ -83,17 +136,67 @@ def _only(function: Callable, names: tuple[str, ...]) -> Callable:
     return outputs
 
 
+def _checked(function: Callable, shape: Sequence[int]) -> Callable:
+    def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A server feeds any shape, whatever the signature says.
+        images = tf.ensure_shape(images, (None, *shape))
+        # False for NaN too.
+        inside = tf.reduce_all((images >= 0) & (images <= 1))
+        message = "some pixels are not between 0 and 1, or not numbers: scale the images."
+        with tf.control_dependencies([_check_count(images), tf.debugging.Assert(inside, [message])]):
+            return function(tf.identity(images))
+
+    return of_images
+
+
 def _after_decoding(function: Callable, shape: Sequence[int]) -> Callable:
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        pixels = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
+        with tf.control_dependencies([_check_header(encoded)]):
+            pixels = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
         pixels.set_shape((None, None, shape[2]))
-        # Resizing to its own size leaves an image as it is.
-        return tf.ensure_shape(tf.image.resize(tf.cast(pixels, tf.float32) / 255, shape[:2]), shape)
+        # Antialiased, so that every pixel of a larger image counts. Resizing to its own size leaves an image as it is.
+        resized = tf.image.resize(pixels, shape[:2], antialias=True) / 255
+        return tf.ensure_shape(tf.clip_by_value(resized, 0, 1), shape)
 
     def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        encoded = tf.ensure_shape(encoded, (None,))
+        with tf.control_dependencies([_check_count(encoded)]):
+            encoded = tf.identity(encoded)
         return function(tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32)))
 
     return from_bytes
+
+
+def _check_count(images: tf.Tensor) -> tf.Operation:
+    return tf.debugging.Assert(tf.shape(images)[0] > 0, ["there are no images: send one or more."])
+
+
+def _check_header(encoded: tf.Tensor) -> tf.Operation:
+    """Fails where a file is neither PNG nor JPEG, or says that it has too many pixels. Decodes nothing."""
+    # The signature, and the first chunk, IHDR, which begins with width and height as big-endian int32.
+    long_enough = tf.strings.length(encoded) >= 24
+    head = tf.cond(long_enough, lambda: tf.strings.substr(encoded, [0, 12], [8, 4]), lambda: tf.constant(["", ""]))
+    is_png = tf.reduce_all(head == [b"\x89PNG\r\n\x1a\n", b"IHDR"])
+
+    def png_size() -> tf.Tensor:
+        size = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
+        return tf.cast(size, tf.int64)
+
+    def jpeg_size() -> tf.Tensor:
+        return tf.image.extract_jpeg_shape(encoded, tf.int64)[1::-1]
+
+    def no_size() -> tf.Tensor:
+        return tf.constant([-1, -1], tf.int64)
+
+    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    size = tf.cond(is_png, png_size, lambda: tf.cond(is_jpeg, jpeg_size, no_size))
+    known = tf.debugging.Assert(size[0] > 0, ["a file is neither PNG nor JPEG, or has no size: send one of these."])
+    too_large = tf.strings.format(
+        f"an image has {{}} x {{}} pixels: send at most {MOST_PIXELS:,} pixels, as 4096 x 4096.", (size[0], size[1])
+    )
+    with tf.control_dependencies([known]):
+        small = tf.reduce_all(size > 0) & (size[0] <= MOST_PIXELS // tf.maximum(size[1], 1))
+        return tf.debugging.Assert(small, [too_large])
 
 
 def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:

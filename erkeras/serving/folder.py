@@ -1,6 +1,6 @@
 """The folder of a saved model, checked and opened. Nothing here imports TensorFlow before a model is loaded.
 
-NAME/1/             SavedModel, in TF Serving's layout
+NAME/1/             SavedModel, in TF Serving's layout; NAME/2/ and so on, where erkeras export wrote more
 NAME/model.keras    the ERClassifier, to train on or to attack; or a DefenseGAN
 NAME/detector.npz   the detector's arrays; a DefenseGAN has none
 NAME/card.json      what it is, how it was trained, what was measured, the digest of every file of the model
@@ -97,11 +97,30 @@ def find_model(path: Path) -> tuple[str, Path, dict[str, Any] | None]:
         return "keras", path / "model.keras", read_card(path)
     if (path / "saved_model.pb").is_file():
         return "saved_model", path, None
-    versions = [int(place.parent.name) for place in path.glob("*/saved_model.pb") if place.parent.name.isdigit()]
-    if versions:
-        return "saved_model", path / str(max(versions)), None
+    newest = newest_version(path)
+    if newest:
+        return "saved_model", path / str(newest), None
     state = "has no model" if path.exists() else "does not exist"
     raise InputError(f"{path} {state}: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
+
+
+def newest_version(folder: Path) -> int:
+    """The highest number of a SavedModel in a folder, which a server takes by default; 0 where there is none."""
+    found = (place.parent.name for place in folder.glob("*/saved_model.pb"))
+    return max((int(name) for name in found if name.isdigit()), default=0)
+
+
+def new_version(folder: Path, version: int | None) -> Path:
+    """Where a version of a model is to be written; by default one more than the newest.
+
+    Raises:
+        InputError: where there is one already.
+    """
+    following = newest_version(folder) + 1
+    place = folder / str(version or following)
+    if place.exists():
+        raise InputError(f"{place} exists: give another --version, {following} for one.")
+    return place
 
 
 def check_keras_file(path: Path) -> None:
@@ -130,7 +149,7 @@ def load_model(kind: str, path: Path) -> Any:
 
     try:
         if kind == "keras":
-            return keras.saving.load_model(path, compile=False)
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
         return tf.saved_model.load(str(path))
     except (ValueError, TypeError, OSError, KeyError) as error:
         missing = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))

@@ -108,6 +108,8 @@ def test_bad_input_is_found_without_tensorflow(anywhere):
         ["train", "--output", "model"],
         ["attack", "model"],
         ["detect", "model", "bad.npz"],
+        ["detect", "--endpoint", "grpc://localhost:1/digits", "bad.npz"],
+        ["export", "model"],
     ):
         program = (
             "import sys\n"

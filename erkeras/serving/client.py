@@ -1,0 +1,285 @@
+"""A client for a server of TensorFlow Serving's two protocols. No TensorFlow here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from erkeras.errors import InputError, UnavailableError
+from erkeras.serving.signatures import DTYPES, ENCODED_IMAGES, IMAGES, SIGNATURES, bytes_twin
+
+Images = np.ndarray | Sequence[bytes]
+Inputs = Mapping[str, Images]
+Shapes = dict[str, dict[str, list[int]]]
+_Answer = TypeVar("_Answer")
+
+_URL = re.compile(
+    r"(?:(?P<rest>https?)://(?P<host>[^/\s]+)/v1/models/|grpc://(?P<target>[^/\s]+)/)"
+    r"(?P<name>[^/:\s]+)(?:/versions/(?P<version>\d+))?/?"
+)
+#: The longest wait between two tries, in seconds.
+_LONGEST_WAIT = 5.0
+
+
+class Client:
+    """Asks a served model for labels, verdicts, codes and logits.
+
+        client = Client("grpc://localhost:8500/digits")
+        client.detect(images)["verdict"]
+
+    Images are float32 `[n, height, width, channels]` in [0, 1], or a sequence of n PNG or JPEG files as bytes, which
+    the server decodes and resizes. They go in batches. A request that fails because the server cannot be reached, is
+    overloaded or too slow is repeated after a wait that doubles; one that the server refuses is not.
+
+    Safe to share between threads.
+
+    Args:
+        url: `http://HOST:PORT/v1/models/NAME` (or https) for REST, `grpc://HOST:PORT/NAME` for gRPC, which is faster;
+            either with `/versions/NUMBER` for a version other than the newest.
+        timeout: seconds that one try may take.
+        retries: how often a request is repeated, at most.
+        backoff: seconds of the first wait.
+        batch_size: images that go in one request.
+
+    Raises:
+        InputError: for another url.
+    """
+
+    def __init__(
+        self, url: str, timeout: float = 10.0, retries: int = 3, backoff: float = 0.1, batch_size: int = 64
+    ) -> None:
+        found = _URL.fullmatch(url)
+        if not found:
+            raise InputError(
+                f"{url!r} is not the address of a served model: give http://HOST:PORT/v1/models/NAME or "
+                "grpc://HOST:PORT/NAME, either with /versions/NUMBER where you want one version."
+            )
+        self.url, self.timeout, self.retries, self.backoff, self.batch_size = url, timeout, retries, backoff, batch_size
+        self._transport: _Transport
+        if found["rest"]:
+            self._transport = _Rest(url.rstrip("/"))
+        else:
+            version = int(found["version"]) if found["version"] else None
+            self._transport = _Grpc(found["target"], found["name"], version)
+
+    def classify(self, images: Images) -> dict[str, np.ndarray]:
+        """`probabilities` float32 `[n, classes]` and `label` int32 `[n]`."""
+        return self._ask("serving_default", images)
+
+    def detect(self, images: Images) -> dict[str, np.ndarray]:
+        """What `classify` gives, `adversarial_score` float32 `[n]` and `verdict` bool `[n]`, true for adversarial."""
+        return self._ask("detect", images)
+
+    def embed(self, images: Images) -> np.ndarray:
+        """Codes, float32 `[n, code_size]`."""
+        return self._ask("embed", images)["code"]
+
+    def logits(self, images: Images) -> np.ndarray:
+        """Logits, float32 `[n, classes]`."""
+        return self._ask("logits", images)["logits"]
+
+    @cached_property
+    def signatures(self) -> Shapes:
+        """Of each signature of the model: input -> its shape, -1 where any size is allowed."""
+        return self._try(lambda: self._transport.signatures(self.timeout))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the model's images.
+
+        Raises:
+            InputError: where the served model does not take images.
+        """
+        shape = self.signatures.get("serving_default", {}).get(IMAGES, [])
+        if len(shape) != 4:
+            raise InputError(f"{self.url} has no signature serving_default of {IMAGES}: serve what erkeras exported.")
+        return (shape[1], shape[2], shape[3])
+
+    def predict(self, signature: str, inputs: Inputs) -> dict[str, np.ndarray]:
+        """One request as it is: any signature, nothing checked, nothing split.
+
+        Raises:
+            UnavailableError: where the server cannot be reached, is overloaded, or does not answer in time.
+            InputError: where it refuses the request; its reason is in the message.
+        """
+        return self._try(lambda: self._transport.predict(signature, inputs, self.timeout))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, signature: str, images: Images) -> dict[str, np.ndarray]:
+        if isinstance(images, (bytes, str)) or not len(images):
+            raise InputError("no images were given: give an array [n, height, width, channels], or a list of files.")
+        if isinstance(images, np.ndarray):
+            name, images = IMAGES, self._checked(images)
+        else:
+            signature, name = bytes_twin(signature), ENCODED_IMAGES
+        parts = [
+            self.predict(signature, {name: images[start : start + self.batch_size]})
+            for start in range(0, len(images), self.batch_size)
+        ]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        # Here already: where a server joins the requests of several clients, a bad one fails its neighbours too.
+        shape = self.image_shape
+        if images.shape[1:] != shape:
+            takes = ", ".join(map(str, shape))
+            raise InputError(f"the images have shape {images.shape} and {self.url} takes [n, {takes}]: resize them.")
+        images = images.astype(np.float32)
+        if not np.all((images >= 0) & (images <= 1)):  # false for NaN too
+            raise InputError("some pixels are not between 0 and 1, or not numbers: scale the images.")
+        return images
+
+    def _try(self, ask: Callable[[], _Answer]) -> _Answer:
+        for number in range(self.retries):
+            try:
+                return ask()
+            except UnavailableError:
+                time.sleep(min(self.backoff * 2**number, _LONGEST_WAIT))
+        try:
+            return ask()
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{self.url} gave no answer in {self.retries + 1} tries ({str(error).rstrip('.')}): check the address, "
+                "or wait."
+            ) from error.__cause__
+
+
+class _Transport(Protocol):
+    """One try; UnavailableError, with a reason, where another one may succeed."""
+
+    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]: ...
+
+    def signatures(self, timeout: float) -> Shapes: ...
+
+    def close(self) -> None: ...
+
+
+class _Rest:
+    def __init__(self, url: str) -> None:
+        import urllib3
+
+        self._url = url
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False)
+
+    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
+        body = {"signature_name": signature, "inputs": {name: _as_json(value) for name, value in inputs.items()}}
+        outputs = self._answer("POST", ":predict", timeout, json.dumps(body).encode())["outputs"]
+        if not isinstance(outputs, dict):  # the only output comes without its name
+            names = {bytes_twin(name): names for name, names in SIGNATURES.items()} | SIGNATURES
+            outputs = {names.get(signature, ("output",))[0]: outputs}
+        return {name: np.asarray(value, DTYPES.get(name)) for name, value in outputs.items()}
+
+    def signatures(self, timeout: float) -> Shapes:
+        described = self._answer("GET", "/metadata", timeout)["metadata"]["signature_def"]["signature_def"]
+        return {
+            name: {
+                key: [int(dimension["size"]) for dimension in tensor["tensor_shape"].get("dim", [])]
+                for key, tensor in signature["inputs"].items()
+            }
+            for name, signature in described.items()
+            if signature["inputs"]  # not TensorFlow's own __saved_model_init_op
+        }
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _answer(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
+        import urllib3
+
+        headers = {"Content-Type": "application/json"}
+        try:
+            response = self._pool.request(method, self._url + path, body=body, headers=headers, timeout=timeout)
+        except urllib3.exceptions.HTTPError as error:
+            raise UnavailableError(_one_line(error)) from error
+        if response.status in (429, 502, 503, 504):
+            raise UnavailableError(f"status {response.status}")
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = {"error": response.data.decode(errors="replace")}
+        if response.status != 200 or "error" in answer:
+            reason = answer.get("error") or f"status {response.status}"
+            raise InputError(f"{self._url} refused the request: {_one_line(reason)}")
+        return answer
+
+
+class _Grpc:
+    def __init__(self, target: str, name: str, version: int | None) -> None:
+        import grpc
+
+        self._target, self._name, self._version = target, name, version
+        self._channel = grpc.insecure_channel(
+            target,
+            options=[
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", -1),
+                # Else a channel that could not connect says so, without trying, for longer than our waits.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
+        # The bytes of an answer are read in `messages`.
+        self._predict, self._metadata = (
+            self._channel.unary_unary(
+                f"/tensorflow.serving.PredictionService/{method}",
+                request_serializer=lambda message: message.SerializeToString(),
+            )
+            for method in ("Predict", "GetModelMetadata")
+        )
+
+    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
+        from erkeras.serving import messages
+
+        request = messages.predict_request(signature, inputs, self._name, self._version)
+        return messages.predicted(self._answer(self._predict, request, timeout))
+
+    def signatures(self, timeout: float) -> Shapes:
+        from erkeras.serving import messages
+
+        request = messages.metadata_request(self._name, self._version)
+        found = messages.described_signatures(self._answer(self._metadata, request, timeout))
+        return {name: inputs for name, inputs in found.items() if inputs}
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _answer(self, method: Any, request: Any, timeout: float) -> bytes:
+        import grpc
+
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            status, reason = error.code(), _one_line(error.details())
+            if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise UnavailableError(reason) from error
+            raise InputError(f"grpc://{self._target}/{self._name} refused the request: {reason}") from error
+
+
+def _as_json(value: Images) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [{"b64": base64.b64encode(file).decode()} for file in value]
+
+
+def _one_line(reason: object) -> str:
+    """A server's reason, without TensorFlow's names of nodes."""
+    line = " ".join(str(reason).split()).partition(" [[{{")[0]
+    assertion = re.search(r"assertion failed: \[(.*?)\]", line)
+    return (assertion[1] if assertion else line[:300]).rstrip(".") + "."
