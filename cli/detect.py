@@ -71,27 +71,24 @@ def detect(
     """Give label, probability, adversarial score and verdict of images; or judge detectors.
 
     MODEL is a folder that erkeras train wrote; PATHS are image files, folders of them, or .npz files with an array
-    `images`. With --evaluate or --table detectors are fitted and judged by the protocol of the paper's section 4.5.
-    With --endpoint URL there is no MODEL: a server gives the verdicts.
+    `images`. With --endpoint URL there is no MODEL: a server gives the verdicts. With --evaluate or --table detectors
+    are fitted and judged by the protocol of the paper's section 4.5.
     """
     from erkeras.errors import InputError
 
     if json_file != Path("-"):
         writable(json_file)
     if not (evaluate or table):
+        if not (paths or endpoint):
+            raise click.UsageError("Missing argument 'PATHS...'.", context)
         if picture:
             raise InputError("--picture was given without --evaluate: add it.")
-        if endpoint is not None:
-            adversarial = _detect_served(endpoint, (model, *paths), json_file)
-        elif paths:
-            adversarial = _detect(model, paths, json_file)
-        else:
-            raise click.UsageError("Missing argument 'PATHS...'.", context)
-        if adversarial and exit_code:
+        asked = _ask_server(endpoint, (model, *paths)) if endpoint else _ask_folder(model, paths)
+        if _show_verdicts(*asked, json_file) and exit_code:
             context.exit(FOUND)
         return
-    if endpoint is not None:
-        raise InputError("--endpoint was given with --evaluate or --table, which need the model itself: leave it out.")
+    if endpoint:
+        raise InputError("--endpoint was given with --evaluate or --table: give a folder that erkeras train wrote.")
     if exit_code or (evaluate and (table or paths)) or (table and picture):
         raise InputError(
             "--evaluate takes one model, --table several and no --picture, neither --exit-code: give one of the two."
@@ -104,18 +101,20 @@ def detect(
         _write_json(json_file, report)
 
 
-def _detect_served(endpoint: str, paths: tuple[Path, ...], json_file: Path | None) -> bool:
-    """Shows a server's verdicts; whether any is adversarial."""
+#: Who was asked, its threshold and classes (None where a server does not say), names of images, outputs of `detect`.
+_Asked = tuple[str, float | None, list[str] | None, list[str], dict[str, Any]]
+
+
+def _ask_server(endpoint: str, paths: tuple[Path, ...]) -> _Asked:
     from erkeras.data import read_labelled_paths
     from erkeras.serving import Client
 
     with Client(endpoint) as client:
         names, images = read_labelled_paths(paths, client.image_shape)
-        return _show({"model": endpoint}, names, client.detect(images), None, json_file)
+        return endpoint, None, None, names, client.detect(images)
 
 
-def _detect(model: Path, paths: tuple[Path, ...], json_file: Path | None) -> bool:
-    """Shows verdicts; whether any is adversarial."""
+def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Asked:
     from erkeras.data import read_labelled_paths
     from erkeras.errors import InputError
     from erkeras.serving.folder import newest_version, read_card
@@ -131,20 +130,21 @@ def _detect(model: Path, paths: tuple[Path, ...], json_file: Path | None) -> boo
     from erkeras.serving import detect_with
 
     found = detect_with(model / str(newest_version(model)), images)
-    report = {"model": str(model), "threshold": card["detector"]["threshold"]}
-    return _show(report, names, found, card["dataset"]["class_names"], json_file)
+    return str(model), card["detector"]["threshold"], card["dataset"]["class_names"], names, found
 
 
-def _show(
-    report: dict[str, Any],
+def _show_verdicts(
+    asked: str,
+    threshold: float | None,
+    classes: list[str] | None,
     names: list[str],
     found: dict[str, Any],
-    classes: list[str] | None,
     json_file: Path | None,
 ) -> bool:
+    """Whether any is adversarial."""
     from . import console
 
-    verdicts = [
+    verdicts: list[dict[str, Any]] = [
         {
             "image": name,
             "label": classes[label] if classes else str(label),
@@ -154,14 +154,16 @@ def _show(
         }
         for name, label, probabilities, score, verdict in zip(
             names,
-            *(found[key] for key in ("label", "probabilities", "adversarial_score", "verdict")),
+            found["label"],
+            found["probabilities"],
+            found["adversarial_score"],
+            found["verdict"],
             strict=True,
         )
     ]
     if json_file != Path("-"):
-        threshold = f": threshold {report['threshold']:.4f}" if "threshold" in report else ""
         console.print_table(
-            f"{report['model']}{threshold}",
+            asked if threshold is None else f"{asked}: threshold {threshold:.4f}",
             ["image", "label", "probability", "score", "verdict"],
             [
                 [
@@ -175,7 +177,7 @@ def _show(
             ],
         )
     if json_file:
-        _write_json(json_file, {**report, "images": verdicts})
+        _write_json(json_file, {"model": asked, "threshold": threshold, "images": verdicts})
     return any(row["adversarial"] for row in verdicts)
 
 

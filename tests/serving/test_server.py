@@ -248,6 +248,21 @@ def test_detect_by_an_endpoint_gives_what_the_folder_gives(client, two_versions,
     assert client.url in served.output
 
 
+def test_scripts_ask_an_endpoint(server, test_images, library, tmp_path):
+    verdict = library[2].verdict
+    assert 0 < verdict.sum() < len(verdict)
+    for name, chosen in (("natural", ~verdict), ("adversarial", verdict)):
+        np.savez(tmp_path / "images.npz", images=test_images[chosen])
+        result = run("detect", "--endpoint", server.grpc, tmp_path / "images.npz", "--json", "-", "--exit-code")
+        assert result.exit_code == (name == "adversarial"), result.output
+        found = json.loads(result.output)
+        assert found["model"] == server.grpc
+        assert [row["label"] for row in found["images"]] == [str(label) for label in library[2].label[chosen]]
+    result = run("detect", "--endpoint", server.grpc, "model", "--evaluate")
+    assert result.exit_code == 2
+    assert "--endpoint was given with --evaluate or --table" in result.output
+
+
 @pytest.mark.parametrize(("attack", "outputs"), [("square", "logits"), ("rays", "labels")])
 def test_attack_of_an_endpoint_gives_what_the_folder_gives(client, two_versions, tmp_path, attack, outputs):
     common = ["--dataset", "digits", "--epsilon", 0.15, "--attack", attack, "--queries", 60, "--limit", 30, "--json"]
