@@ -245,7 +245,7 @@ def _show(report: dict[str, Any], fitting: int, judging: int, table: bool) -> No
 
     cells = report["cells"]
     if not console.output.is_terminal:
-        console.output.width = max(console.output.width, 140)  # a file has no edge
+        console.output.width = max(console.output.width, 180)  # a file has no edge
     where = f"{report['dataset']}, fitted on {fitting:,} test images, judged on {judging:,} others"
     if not table:
         console.print_table(where, _COLUMNS, [_row(cell) for cell in cells])
