@@ -80,10 +80,20 @@ class DensityDetector(Detector):
         return self
 
     def look(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        densities = self._fitted()
+        logits, features = self._scaled_features(images)
+        return logits, self._fitted().log_density(features)[..., tf.newaxis]
+
+    def of_label(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        logits, features = self._scaled_features(images)
+        label = tf.argmax(logits, axis=1, output_type=tf.int32)
+        return logits, label, self._fitted().log_density_at(features, label)[:, tf.newaxis]
+
+    def _scaled_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits, and features in the units of the densities."""
+        self._fitted()
         codes, features = self._extract(images)
         scaled = (tf.cast(features, tf.float64) - tf.constant(self.mean)) / tf.constant(self.scale)
-        return self.model.classify(images, codes), densities.log_density(scaled)[..., tf.newaxis]
+        return self.model.classify(images, codes), scaled
 
     def log_density(self, images: np.ndarray) -> np.ndarray:
         """Log density of each image's features at the predicted class, float64 `[n]`."""

@@ -84,6 +84,17 @@ class Detector(ABC):
             InputError: before `fit`.
         """
 
+    def of_label(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Images -> logits, the label int32 `[n]` that the classifier gives, and the statistics `[n, size]` for it.
+
+        Raises:
+            InputError: before `fit`.
+        """
+        logits, statistics = self.look(images)
+        label = tf.argmax(logits, axis=1, output_type=tf.int32)
+        alone = statistics.shape[1] == 1
+        return logits, label, statistics[:, 0] if alone else tf.gather(statistics, label, batch_dims=1)
+
     @abstractmethod
     def _state(self) -> dict[str, Any]:
         """The values of `arrays`."""
@@ -125,7 +136,7 @@ class Detector(ABC):
             `verdict` bool `[n]`.
         """
         regression = self._calibrated()
-        logits, label, statistics = self._of_label(images)
+        logits, label, statistics = self.of_label(images)
         score = tf.sigmoid(tf.linalg.matvec(statistics, regression.weight) + regression.bias)
         return {
             "probabilities": tf.nn.softmax(logits),
@@ -221,18 +232,12 @@ class Detector(ABC):
             raise InputError("the detector is not fitted: call fit and calibrate first.")
         return self.regression
 
-    def _of_label(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        logits, statistics = self.look(images)
-        label = tf.argmax(logits, axis=1, output_type=tf.int32)
-        alone = statistics.shape[1] == 1
-        return logits, label, statistics[:, 0] if alone else tf.gather(statistics, label, batch_dims=1)
-
     def _compile(self) -> None:
         # The fitted numbers are constants of the graphs: new ones need new ones.
         signature = [tf.TensorSpec((None, *self.model.encoder.input_shape[1:]), tf.float32)]
         self._compiled = tf.function(self.graph, input_signature=signature, autograph=False)
         self._compiled_statistics = tf.function(
-            lambda images: self._of_label(images)[2], input_signature=signature, autograph=False
+            lambda images: self.of_label(images)[2], input_signature=signature, autograph=False
         )
 
 

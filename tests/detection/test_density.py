@@ -95,3 +95,13 @@ def test_points_that_coincide_are_one_centre():
     assert found.counts.tolist() == [1]
     query = np.ones((1, 2), np.float32)
     np.testing.assert_allclose(found.log_density(query), densities.log_density(query), rtol=1e-12)
+
+
+def test_density_at_a_label_is_that_column(points):
+    features, labels = points
+    densities = ClassDensities.fit(features, labels, 3)
+    of_label = np.where(labels == 1, 2, labels)  # one class asks for nothing
+    found = densities.log_density_at(features, of_label)
+    expected = densities.log_density(features).numpy()[np.arange(len(labels)), of_label]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert densities.log_density_at(features[:0], of_label[:0]).shape == (0,)
