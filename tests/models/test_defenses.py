@@ -70,7 +70,7 @@ def test_row_is_composed_as_the_paper_says(defense):
     code = model.encoder.layers[-1]
     assert isinstance(code, GaussianCode) == (defense == "vae-cla")
     noise = [layer.standard_deviation for layer in model.encoder.layers if isinstance(layer, NoiseLayer)]
-    assert (noise, model.passes) == (([0.2, 0.1], 50) if defense == "rse" else ([], 1))
+    assert (noise, model.passes) == (([0.4, 0.2], 50) if defense == "rse" else ([], 1))
     if defense in ("none", "defense-gan"):  # straight from the last hidden layer to the logits
         assert code.activation is keras.activations.relu
         assert [layer.units for layer in model.classifier.layers] == [10]
