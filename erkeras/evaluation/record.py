@@ -2,7 +2,8 @@
 
 FOLDER/settings.json    what was asked: model and its digest, data, seed, threat model, attacks, versions
 FOLDER/examples.jsonl   one line an example, in the order of the sample, appended as soon as its verdict is known
-FOLDER/images.npy       float32 [n, height, width, channels], the attacked images in the same order
+FOLDER/images.npy       float32 [n, height, width, channels], the attacked images in the same order; at the end they are
+                        compressed, in images.npz
 FOLDER/result.json      the figures so far: seconds, and at the end accuracies and warnings
 """
 
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from erkeras.data import read_arrays
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
-from erkeras.files import write_text
+from erkeras.files import write_arrays, write_text
 
 FORMAT = 1
-SETTINGS, EXAMPLES, IMAGES, RESULT = "settings.json", "examples.jsonl", "images.npy", "result.json"
+SETTINGS, EXAMPLES, RESULT = "settings.json", "examples.jsonl", "result.json"
+IMAGES, COMPRESSED = "images.npy", "images.npz"
 _WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean"}
 
 
@@ -105,6 +108,7 @@ class Record:
         """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far."""
         whole = self._whole_lines()
         start = len(whole)
+        self._expand()
         images = self._open_images("r+")
         images[start : start + len(examples)] = examples.images
         images.flush()
@@ -128,7 +132,24 @@ class Record:
     def write_result(self, result: dict[str, Any]) -> None:
         write_text(self.folder / RESULT, json.dumps(result, indent=1))
 
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes the last figures, and compresses the images."""
+        self.write_result(result)
+        if not (self.folder / COMPRESSED).exists():
+            write_arrays(self.folder / COMPRESSED, {"images": self._open_images("r")})
+        (self.folder / IMAGES).unlink(missing_ok=True)
+
+    def _expand(self) -> None:
+        """Of a record that lost a line after its end: takes back what `finish` did to the images."""
+        if (self.folder / COMPRESSED).exists():
+            partial = self.folder / f".{IMAGES}.partial.npy"
+            np.save(partial, self._open_images("r"))
+            os.replace(partial, self.folder / IMAGES)
+            (self.folder / COMPRESSED).unlink()
+
     def _open_images(self, mode: Any) -> Any:
+        if (self.folder / COMPRESSED).exists():
+            return read_arrays(self.folder / COMPRESSED, ("images",))["images"]
         try:
             return np.load(self.folder / IMAGES, mmap_mode=mode)
         except (OSError, ValueError) as error:

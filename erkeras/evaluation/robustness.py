@@ -146,7 +146,7 @@ def evaluate_robustness(
     warnings += check_result(examples, chosen)
     result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
     if record:
-        record.write_result({"seconds": dict(zip(names, seconds, strict=True)), "summary": result.summary()})
+        record.finish({"seconds": dict(zip(names, seconds, strict=True)), "summary": result.summary()})
     return result
 
 
