@@ -15,8 +15,8 @@ from erkeras.errors import InputError
 _PORTIONS = np.geomspace(0.02, 1.0, 24)
 #: Points of each class whose held-out likelihood is looked at.
 _HELD_OUT = 500
-#: Features and centres that are compared at once.
-_QUERIES, _CENTRES = 512, 2048
+#: Pairs of a feature and a centre that are looked at once: 16 MiB.
+_PRODUCTS = 2**21
 
 
 class ClassDensities(tf.Module):
@@ -123,72 +123,70 @@ class ClassDensities(tf.Module):
     def log_density(self, features: tf.Tensor) -> tf.Tensor:
         """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports.
 
-        Exact, in bounded memory: so many features at a time, against so many centres.
+        Exact, in bounded memory: so many features at a time.
         """
         features = tf.cast(features, tf.float64)
-        return tf.stack([self._of_class(features, label) for label in range(len(self.counts))], axis=1)
+        columns = tf.map_fn(
+            lambda label: self._of_class(features, label),
+            tf.range(len(self.counts)),
+            fn_output_signature=tf.TensorSpec([None], tf.float64),
+            parallel_iterations=1,  # more would only cost memory
+        )
+        return tf.transpose(columns)
 
     def log_density_at(self, features: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """log p(feature | its class), float64 `[n]`, of features `[n, size]` and int labels `[n]`.
 
-        As `log_density`, without the work for the other classes.
+        As `log_density`, without the work for classes that no label is of.
         """
         features = tf.cast(features, tf.float64)
-        found = tf.zeros(tf.shape(features)[:1], tf.float64)
-        for label in range(len(self.counts)):
-            rows = tf.where(labels == label)
+        present, _ = tf.unique(labels)
 
-            def with_class(found: tf.Tensor = found, rows: tf.Tensor = rows, label: int = label) -> tf.Tensor:
-                values = self._of_class(tf.gather(features, rows[:, 0]), label)
-                return tf.tensor_scatter_nd_update(found, rows, values)
+        def of_label(number: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rows = tf.where(labels == present[number])
+            values = self._of_class(tf.gather(features, rows[:, 0]), present[number])
+            return number + 1, tf.tensor_scatter_nd_update(found, rows, values)
 
-            found = tf.cond(tf.size(rows) > 0, with_class, lambda found=found: found)
+        _, found = tf.while_loop(
+            lambda number, _: number < tf.size(present),
+            of_label,
+            (tf.constant(0), tf.zeros(tf.shape(features)[:1], tf.float64)),
+            parallel_iterations=1,
+        )
         return found
 
-    def _of_class(self, features: tf.Tensor, label: int) -> tf.Tensor:
+    def _of_class(self, features: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
         """log p(feature | label), `[n]`."""
-        blocks = self._blocks(label)
+        exponents = self._exponents(label)
+        lifted = tf.concat([features, tf.reduce_sum(features**2, axis=1, keepdims=True)], axis=1)
+        lifted = tf.pad(lifted, [[0, 0], [0, 1]], constant_values=1.0)
+        size = max(1, _PRODUCTS // int(self.counts.max()))
 
         def of_block(start: tf.Tensor) -> tf.Tensor:
-            part = features[start : start + _QUERIES]
-            lifted = tf.concat([part, tf.reduce_sum(part**2, axis=1, keepdims=True), tf.ones_like(part[:, :1])], axis=1)
-            return _log_sum(lifted, blocks)
+            return tf.reduce_logsumexp(tf.matmul(lifted[start : start + size], exponents), axis=1)
 
-        n = tf.shape(features)[0]
+        def more(start: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return start + size, results.write(start // size, of_block(start))
+
         results = tf.TensorArray(tf.float64, 0, dynamic_size=True, infer_shape=False, element_shape=[None])
         results = results.write(0, of_block(tf.constant(0)))  # there may be no feature at all
         _, results = tf.while_loop(
-            lambda number, _: number * _QUERIES < n,
-            lambda number, results: (number + 1, results.write(number, of_block(number * _QUERIES))),
-            (tf.constant(1), results),
-            parallel_iterations=1,  # more would only cost memory
+            lambda start, _: start < tf.shape(features)[0], more, (tf.constant(size), results), parallel_iterations=1
         )
         return tf.ensure_shape(results.concat(), [None])
 
-    def _blocks(self, label: int) -> list[tf.Tensor]:
-        """Matrices B `[size + 2, centres]` of a class: a feature x has the exponents [x, ||x||^2, 1] B."""
-        end = int(self.counts[: label + 1].sum())
-        start = end - int(self.counts[label])
+    def _exponents(self, label: tf.Tensor) -> tf.Tensor:
+        """The matrix B `[size + 2, centres]` of a class: a feature x has the exponents [x, ||x||^2, 1] B."""
+        ends = tf.constant(self.counts.cumsum())
+        end = ends[label]
+        start = end - tf.constant(self.counts)[label]
         centres = tf.cast(self._centres[start:end], tf.float64)
         weights, bandwidth = self._weights[start:end], self._bandwidth[start:end]
         precision = 1 / bandwidth**2
         constants = tf.math.log(weights) - centres.shape[1] * tf.math.log(bandwidth * math.sqrt(2 * math.pi))
         constants -= precision * tf.reduce_sum(centres**2, axis=1) / 2
-        columns = tf.concat(
-            [precision[:, tf.newaxis] * centres, -precision[:, tf.newaxis] / 2, constants[:, tf.newaxis]], axis=1
-        )
-        return [tf.transpose(columns[first : first + _CENTRES]) for first in range(0, end - start, _CENTRES)]
-
-
-def _log_sum(lifted: tf.Tensor, blocks: list[tf.Tensor]) -> tf.Tensor:
-    """logsumexp over all columns of all blocks of their product with `lifted`, `[n]`."""
-    parts = []
-    for block in blocks:
-        exponents = tf.matmul(lifted, block)
-        # Less work than tf.reduce_logsumexp, which allows for infinite ones.
-        highest = tf.stop_gradient(tf.reduce_max(exponents, axis=1, keepdims=True))
-        parts.append(tf.math.log(tf.reduce_sum(tf.exp(exponents - highest), axis=1)) + highest[:, 0])
-    return tf.reduce_logsumexp(tf.stack(parts, axis=1), axis=1)
+        rows = [precision * tf.transpose(centres), -precision[tf.newaxis] / 2, constants[tf.newaxis]]
+        return tf.concat(rows, axis=0)
 
 
 def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
