@@ -1,4 +1,4 @@
-"""A client for a server of TensorFlow Serving's two protocols. No TensorFlow here."""
+"""A client for a server of TensorFlow Serving's two protocols. TensorFlow is loaded for gRPC alone."""
 
 from __future__ import annotations
 
@@ -222,8 +222,12 @@ class _Rest:
 class _Grpc:
     def __init__(self, target: str, name: str, version: int | None) -> None:
         import grpc
+        from tensorflow_serving.apis import model_pb2, prediction_service_pb2_grpc
 
-        self._target, self._name, self._version = target, name, version
+        self._url = f"grpc://{target}/{name}"
+        self._model = model_pb2.ModelSpec(name=name)
+        if version is not None:
+            self._model.version.value = version
         self._channel = grpc.insecure_channel(
             target,
             options=[
@@ -235,32 +239,37 @@ class _Grpc:
                 ("grpc.max_reconnect_backoff_ms", 1000),
             ],
         )
-        # The bytes of an answer are read in `messages`.
-        self._predict, self._metadata = (
-            self._channel.unary_unary(
-                f"/tensorflow.serving.PredictionService/{method}",
-                request_serializer=lambda message: message.SerializeToString(),
-            )
-            for method in ("Predict", "GetModelMetadata")
-        )
+        self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
-        from erkeras.serving import messages
+        import tensorflow as tf
 
-        request = messages.predict_request(signature, inputs, self._name, self._version)
-        return messages.predicted(self._answer(self._predict, request, timeout))
+        request = predict_request(signature, inputs)
+        request.model_spec.MergeFrom(self._model)
+        outputs = self._answer(self._service.Predict, request, timeout).outputs
+        return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
 
     def signatures(self, timeout: float) -> Shapes:
-        from erkeras.serving import messages
+        from tensorflow_serving.apis import get_model_metadata_pb2
 
-        request = messages.metadata_request(self._name, self._version)
-        found = messages.described_signatures(self._answer(self._metadata, request, timeout))
-        return {name: inputs for name, inputs in found.items() if inputs}
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._model, metadata_field=["signature_def"]
+        )
+        described = get_model_metadata_pb2.SignatureDefMap()
+        self._answer(self._service.GetModelMetadata, request, timeout).metadata["signature_def"].Unpack(described)
+        return {
+            name: {
+                key: [dimension.size for dimension in tensor.tensor_shape.dim]
+                for key, tensor in signature.inputs.items()
+            }
+            for name, signature in described.signature_def.items()
+            if signature.inputs  # not TensorFlow's own __saved_model_init_op
+        }
 
     def close(self) -> None:
         self._channel.close()
 
-    def _answer(self, method: Any, request: Any, timeout: float) -> bytes:
+    def _answer(self, method: Any, request: Any, timeout: float) -> Any:
         import grpc
 
         try:
@@ -269,7 +278,21 @@ class _Grpc:
             status, reason = error.code(), _one_line(error.details())
             if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise UnavailableError(reason) from error
-            raise InputError(f"grpc://{self._target}/{self._name} refused the request: {reason}") from error
+            raise InputError(f"{self._url} refused the request: {reason}") from error
+
+
+def predict_request(signature: str, inputs: Inputs) -> Any:
+    """A PredictRequest of TensorFlow Serving, for any model."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        # An empty list of files would be taken for floats.
+        dtype = value.dtype if isinstance(value, np.ndarray) else tf.string
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
+    return request
 
 
 def _as_json(value: Images) -> list[Any]:

@@ -10,12 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
 from erkeras.files import write_text
+from erkeras.serving.client import predict_request
 from erkeras.serving.folder import CARD, digests, load_model, new_version, read_card
-from erkeras.serving.messages import warm_up_record
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
 #: Where TensorFlow Serving looks for requests to run before a version takes its first one.
@@ -123,8 +124,9 @@ def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature in signatures:
-            writer.write(warm_up_record(signature, {IMAGES: images}))
-            writer.write(warm_up_record(bytes_twin(signature), {ENCODED_IMAGES: encoded}))
+            for name, inputs in ((signature, {IMAGES: images}), (bytes_twin(signature), {ENCODED_IMAGES: encoded})):
+                log = prediction_log_pb2.PredictLog(request=predict_request(name, inputs))
+                writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
 def _only(function: Callable, names: tuple[str, ...]) -> Callable:

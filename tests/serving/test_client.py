@@ -1,6 +1,8 @@
 """The client against servers that fail: which failures it repeats, for how long it waits."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -239,3 +241,18 @@ def test_threads_share_a_client(served):
         counts = [number % 5 + 1 for number in range(40)]
         found = pool.map(lambda count: client.classify(IMAGES[:count])["label"].tolist(), counts)
         assert list(found) == [[count] * count for count in counts]
+
+
+def test_by_rest_the_client_needs_no_tensorflow():
+    program = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = sys.modules['tensorflow_serving'] = None  # importing them fails\n"
+        "from erkeras.errors import UnavailableError\n"
+        "from erkeras.serving import Client\n"
+        "try:\n"
+        "    Client('http://localhost:1/v1/models/digits', retries=0).detect([b''])\n"
+        "except UnavailableError:\n"
+        "    print('asked')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.stdout == "asked\n", result.stderr
