@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,12 @@ def detect(
             raise click.UsageError("Missing argument 'PATHS...'.", context)
         if picture:
             raise InputError("--picture was given without --evaluate: add it.")
-        asked = _ask_server(endpoint, (model, *paths)) if endpoint else _ask_folder(model, paths)
-        if _show_verdicts(*asked, json_file) and exit_code:
+        answer = _ask_server(endpoint, (model, *paths)) if endpoint else _ask_folder(model, paths)
+        if json_file != Path("-"):
+            _print_verdicts(answer)
+        if json_file:
+            _write_json(json_file, {"model": answer.source, "threshold": answer.threshold, "images": answer.verdicts})
+        if exit_code and any(row["adversarial"] for row in answer.verdicts):
             context.exit(FOUND)
         return
     if endpoint:
@@ -101,20 +106,43 @@ def detect(
         _write_json(json_file, report)
 
 
-#: Who was asked, its threshold and classes (None where a server does not say), names of images, outputs of `detect`.
-_Asked = tuple[str, float | None, list[str] | None, list[str], dict[str, Any]]
+@dataclass(frozen=True)
+class _Answer:
+    """What a model says of images."""
+
+    source: str
+    images: list[str]
+    #: Of the signature `detect`.
+    outputs: dict[str, Any]
+    #: None where a server answers, which says neither.
+    threshold: float | None = None
+    classes: list[str] | None = None
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        columns = (self.outputs[name] for name in ("label", "probabilities", "adversarial_score", "verdict"))
+        return [
+            {
+                "image": image,
+                "label": self.classes[label] if self.classes else str(label),
+                "probability": float(probabilities[label]),
+                "score": float(score),
+                "adversarial": bool(verdict),
+            }
+            for image, label, probabilities, score, verdict in zip(self.images, *columns, strict=True)
+        ]
 
 
-def _ask_server(endpoint: str, paths: tuple[Path, ...]) -> _Asked:
+def _ask_server(endpoint: str, paths: tuple[Path, ...]) -> _Answer:
     from erkeras.data import read_labelled_paths
     from erkeras.serving import Client
 
     with Client(endpoint) as client:
         names, images = read_labelled_paths(paths, client.image_shape)
-        return endpoint, None, None, names, client.detect(images)
+        return _Answer(endpoint, names, client.detect(images))
 
 
-def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Asked:
+def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Answer:
     from erkeras.data import read_labelled_paths
     from erkeras.errors import InputError
     from erkeras.serving.folder import newest_version, read_card
@@ -129,56 +157,27 @@ def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Asked:
     console.load_tensorflow()
     from erkeras.serving import detect_with
 
-    found = detect_with(model / str(newest_version(model)), images)
-    return str(model), card["detector"]["threshold"], card["dataset"]["class_names"], names, found
+    outputs = detect_with(model / str(newest_version(model)), images)
+    return _Answer(str(model), names, outputs, card["detector"]["threshold"], card["dataset"]["class_names"])
 
 
-def _show_verdicts(
-    asked: str,
-    threshold: float | None,
-    classes: list[str] | None,
-    names: list[str],
-    found: dict[str, Any],
-    json_file: Path | None,
-) -> bool:
-    """Whether any is adversarial."""
+def _print_verdicts(answer: _Answer) -> None:
     from . import console
 
-    verdicts: list[dict[str, Any]] = [
-        {
-            "image": name,
-            "label": classes[label] if classes else str(label),
-            "probability": float(probabilities[label]),
-            "score": float(score),
-            "adversarial": bool(verdict),
-        }
-        for name, label, probabilities, score, verdict in zip(
-            names,
-            found["label"],
-            found["probabilities"],
-            found["adversarial_score"],
-            found["verdict"],
-            strict=True,
-        )
-    ]
-    if json_file != Path("-"):
-        console.print_table(
-            asked if threshold is None else f"{asked}: threshold {threshold:.4f}",
-            ["image", "label", "probability", "score", "verdict"],
+    console.print_table(
+        answer.source if answer.threshold is None else f"{answer.source}: threshold {answer.threshold:.4f}",
+        ["image", "label", "probability", "score", "verdict"],
+        [
             [
-                [
-                    row["image"],
-                    row["label"],
-                    f"{row['probability']:.3f}",
-                    f"{row['score']:.4f}",
-                    "adversarial" if row["adversarial"] else "natural",
-                ]
-                for row in verdicts
-            ],
-        )
-    if json_file:
-        _write_json(json_file, {"model": asked, "threshold": threshold, "images": verdicts})
-    return any(row["adversarial"] for row in verdicts)
+                row["image"],
+                row["label"],
+                f"{row['probability']:.3f}",
+                f"{row['score']:.4f}",
+                "adversarial" if row["adversarial"] else "natural",
+            ]
+            for row in answer.verdicts
+        ],
+    )
 
 
 def _write_json(path: Path, report: Any) -> None:

@@ -90,16 +90,10 @@ class Target:
         return ERDetector.load(self.model / "detector.npz", model).outputs
 
     def _served(self) -> Any:
-        from erkeras.errors import InputError
         from erkeras.serving import Client, Served
 
         client = Client(self.endpoint)
-        shape = self.images().pixels.shape[1:]
-        if shape != client.image_shape:
-            raise InputError(
-                f"{self.dataset} has images of {_size(shape)} and {self.endpoint} takes {_size(client.image_shape)}: "
-                "give images of its size."
-            )
+        _check_size(self.dataset, self.images().pixels.shape[1:], self.endpoint, client.image_shape)
         return Served(client, self.knowledge)
 
 
@@ -129,11 +123,8 @@ def find_target(
             raise InputError(f"no epsilon is known for {model} and the norm {norm}: give --epsilon.")
         epsilon = card["evaluation"]["epsilon"]
     shape = check_dataset(dataset)
-    if card is not None and list(shape) != card["dataset"]["image_shape"]:
-        raise InputError(
-            f"{dataset} has images of {_size(shape)} and {model} takes {_size(card['dataset']['image_shape'])}: "
-            "give images of its size."
-        )
+    if card is not None:
+        _check_size(dataset, shape, str(model), card["dataset"]["image_shape"])
     if settings.with_detector:
         unfit = [name for name in settings.attacks if name not in AIMED]
         if card is None or unfit:
@@ -180,8 +171,12 @@ def find_endpoint(
     return Target(name, "endpoint", name, None, dataset, split, threat, limit, seed, (), endpoint, knowledge)
 
 
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(str(number) for number in shape)
+def _check_size(dataset: str, shape: Sequence[int], model: str, wanted: Sequence[int]) -> None:
+    from erkeras.errors import InputError
+
+    if list(shape) != list(wanted):
+        has, takes = (" x ".join(map(str, size)) for size in (shape, wanted))
+        raise InputError(f"{dataset} has images of {has} and {model} takes {takes}: give images of its size.")
 
 
 def make_attacks(settings: Settings, threat: Any) -> list[Any]:

@@ -28,12 +28,6 @@ def refused(result, message):
     assert message in line
 
 
-@pytest.fixture
-def anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def made(saved_model, tmp_path_factory):
     """A record of two attacks, with the gallery and the figures of the same run."""

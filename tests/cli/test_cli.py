@@ -15,12 +15,6 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def image(path, size=(8, 8)):
     Image.fromarray(np.zeros(size, np.uint8)).save(path)
     return path

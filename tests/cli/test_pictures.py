@@ -15,12 +15,6 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments], terminal_width=200)
 
 
-@pytest.fixture
-def anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_curves_of_several_models_share_a_picture_and_a_table(anywhere, saved_model):
     other = shutil.copytree(saved_model, anywhere / "other")
     common = ["--epsilons", "0:0.2:0.1", "--attack", "fgsm", "--limit", "100"]
