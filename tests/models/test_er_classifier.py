@@ -1,36 +1,15 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from training_state import assert_same, fit, state
 
 from erkeras.attacks import FGSM, PGD
 from erkeras.errors import InputError
-from erkeras.models import CrossEntropy, ERClassifier, StandardNormal, WassersteinCritic
+from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.models.networks import build_critic
 from erkeras.threat import ThreatModel
-
-OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
-
-
-def state(model):
-    """Weights, states of random layers and of the three optimizers."""
-    variables = list(model.variables)
-    for name in OPTIMIZERS:
-        variables += getattr(model, name).variables
-    return [variable.numpy() for variable in variables]
-
-
-def assert_same(first, second):
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def fit(model, images, labels, epochs, **options):
-    return model.fit(images, labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0, **options)
 
 
 @pytest.fixture
@@ -186,130 +165,6 @@ def test_metrics_of_compile_join_the_logs(tiny_model, images, labels):
     assert history["top_3"] == history["val_top_3"] == [1.0]
 
 
-@pytest.mark.parametrize(
-    ("coupling", "hidden", "adversary"),
-    [
-        ("separate", "nothing", FGSM()),
-        ("separate", "dropout and batch norm", PGD(ThreatModel("l2", 0.3), steps=2)),
-        ("joint", "dropout and batch norm", FGSM()),
-    ],
-)
-def test_saved_model_goes_on_bit_for_bit(tiny_model, images, labels, tmp_path, coupling, hidden, adversary):
-    def build():
-        keras.utils.set_random_seed(1)
-        random = [] if hidden == "nothing" else [layers.Dropout(0.5, seed=3), layers.BatchNormalization()]
-        critic = WassersteinCritic(0.5, build_critic(3, units=(5,)), coupling=coupling)
-        return tiny_model(*random, regularizer=critic, adversary=adversary, epsilon_warm_up=5)
-
-    straight = build()
-    fit(straight, images, labels, 2)
-    halfway = build()
-    fit(halfway, images, labels, 1)
-    halfway.save(tmp_path / "model.keras")
-    restored = keras.models.load_model(tmp_path / "model.keras")
-    assert_same(state(halfway), state(restored))
-    fit(restored, images, labels, 1)
-    assert_same(state(straight), state(restored))
-    assert restored.optimizer.iterations == 6
-
-
-def test_load_brings_back_parts_options_and_optimizers(tiny_model, images, tmp_path):
-    model = tiny_model(
-        adversary=PGD(ThreatModel("l2", 0.3, -1.0, 2.0), steps=3, restarts=2, step_size=0.1),
-        clean_fraction=0.25, epsilon_warm_up=7, seed=9, name="mine",
-        compiled={"steps_per_execution": 2, "metrics": ["accuracy"]},
-    )  # fmt: skip
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    for attribute in ("adversary", "clean_fraction", "epsilon_warm_up", "inner_bfloat16", "seed", "name"):
-        assert getattr(again, attribute) == getattr(model, attribute)
-    assert (again.regularizer.coefficient, again.regularizer.clip) == (0.5, 0.1)
-    np.testing.assert_array_equal(
-        again.regularizer.critic(images[0, :, :3, 0]), model.regularizer.critic(images[0, :, :3, 0])
-    )
-    for name in OPTIMIZERS:
-        one, other = getattr(again, name), getattr(model, name)
-        assert type(one) is type(other)
-        assert one.get_config() == other.get_config()
-    assert again.steps_per_execution == 2
-    np.testing.assert_array_equal(again(images), model(images))
-
-
-def test_learning_rate_schedule_survives_saving(tiny_model, tmp_path):
-    model = tiny_model()
-    schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
-    model.compile(keras.optimizers.Adam(schedule), "sgd", keras.optimizers.Adam(schedule))
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert again.regularizer_optimizer.get_config() == model.regularizer_optimizer.get_config()
-    assert isinstance(again.critic_optimizer, keras.optimizers.SGD)
-
-
-def test_model_that_was_never_compiled_is_saved(tiny_networks, images, tmp_path):
-    model = ERClassifier(*tiny_networks())
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again(images), model(images))
-    assert not again.compiled
-
-
-def test_weights_file_restores_the_whole_state(tiny_model, images, labels, tmp_path):
-    model = tiny_model(layers.Dropout(0.5))
-    fit(model, images, labels, 1)
-    model.save_weights(tmp_path / "state.weights.h5")
-    other = tiny_model(layers.Dropout(0.5), initial=2)
-    other.load_weights(tmp_path / "state.weights.h5")
-    assert_same(state(model), state(other))
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_at(epoch):
-    def on_epoch_begin(number, logs=None):
-        if number == epoch:
-            raise Killed
-
-    return keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
-
-
-def test_backup_and_restore_ends_as_if_never_killed(tiny_model, images, labels, tmp_path):
-    def build(seed):
-        return tiny_model(layers.Dropout(0.5, seed=seed), initial=seed, adversary=FGSM())
-
-    straight = build(1)
-    fit(straight, images, labels, 3)
-
-    def backup():
-        return keras.callbacks.BackupAndRestore(tmp_path)
-
-    with pytest.raises(Killed):
-        fit(build(1), images, labels, 3, callbacks=[backup(), kill_at(2)])
-    resumed = build(2)
-    history = fit(resumed, images, labels, 3, callbacks=[backup()])
-    assert history.epoch == [2]
-    assert_same(state(straight), state(resumed))
-
-
-def test_config_round_trip(tiny_networks):
-    model = ERClassifier(
-        *tiny_networks(), regularizer=WassersteinCritic(0.3, coupling="joint"), adversary=FGSM(), clean_fraction=0.5,
-        epsilon_warm_up=3, inner_bfloat16=True, seed=4, name="mine",
-    )  # fmt: skip
-    config = model.get_config()
-    again = ERClassifier.from_config(config)
-    assert again.get_config() == config
-    assert isinstance(again.objective, CrossEntropy)
-    assert isinstance(again.prior, StandardNormal)
-
-
-def test_config_of_bare_model_round_trips(tiny_networks):
-    again = ERClassifier.from_config(ERClassifier(*tiny_networks()).get_config())
-    assert again.regularizer is None
-    assert again.adversary is None
-
-
 def test_objective_of_ones_own_is_descended(tiny_networks, images, labels):
     model = ERClassifier(*tiny_networks(), objective=lambda labels, logits: 3 * tf.reduce_sum(logits**2, axis=1))
     model.compile(keras.optimizers.SGD(0.01))
@@ -388,58 +243,6 @@ def test_unfit_data_is_refused(tiny_model, images, labels, change_images, change
 def test_loss_in_compile_is_refused(tiny_networks):
     with pytest.raises(InputError, match="objective="):
         ERClassifier(*tiny_networks()).compile("adam", loss="sparse_categorical_crossentropy")
-
-
-DISTRIBUTED = """
-import os
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from erkeras.attacks import PGD
-from erkeras.models import ERClassifier, WassersteinCritic
-from erkeras.models.networks import build_critic
-from erkeras.threat import ThreatModel
-
-class Zeros:
-    def sample(self, shape, seed, dtype):
-        return tf.zeros(shape, dtype)
-
-def train(strategy, coupling):
-    keras.utils.set_random_seed(1)
-    with strategy.scope():
-        encoder = keras.Sequential([
-            keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(6, "tanh"), keras.layers.Dense(3)])
-        classifier = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-        model = ERClassifier(
-            encoder, classifier, regularizer=WassersteinCritic(0.5, build_critic(3, units=(5,)), 0.1, coupling),
-            adversary=PGD(ThreatModel("l_inf", 0.1), steps=2, random_start=False), prior=Zeros())
-        model.compile(*(keras.optimizers.SGD(rate) for rate in (0.5, 0.2, 0.3)))
-    before = model.get_weights()
-    random = np.random.default_rng(0)
-    images, labels = random.uniform(size=(16, 4, 4, 1)).astype("float32"), np.arange(16) % 3
-    history = model.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0).history
-    moved = [np.abs(new - old).max() for new, old in zip(model.get_weights(), before)]
-    return model.get_weights(), moved, history
-
-mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-assert mirrored.num_replicas_in_sync == 2
-for coupling in ("separate", "joint"):
-    one, moved, history = train(tf.distribute.OneDeviceStrategy("CPU:0"), coupling)
-    two, _, distributed = train(mirrored, coupling)
-    for first, second in zip(one, two):
-        np.testing.assert_allclose(first, second, rtol=0, atol=1e-6)
-    for name in history:
-        np.testing.assert_allclose(history[name], distributed[name], atol=1e-5, err_msg=name)
-    assert max(moved) > 1e-2, moved
-print("the same weights")
-"""
-
-
-def test_two_devices_learn_what_one_learns():
-    result = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.endswith("the same weights\n")
 
 
 def test_fit_ends_with_the_averages_that_an_optimizer_keeps(tiny_model, images, labels):
