@@ -76,17 +76,17 @@ def draw_curve(
                 seed=target.seed,
                 progress=progress.advance,
             )
+    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
+    labelled = short if len(short) == len(curves) else curves
     first, names = targets[0], " + ".join(dict.fromkeys(settings.attacks))
     console.print_table(
         f"Robust accuracy on {len(images)} {first.split} images of {first.dataset}, {names}",
-        [f"epsilon ({first.threat.norm})", *curves],
+        [f"epsilon ({first.threat.norm})", *labelled],
         [
-            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in curves.values())]
+            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in labelled.values())]
             for row, epsilon in enumerate(epsilons)
         ],
     )
-    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
-    labelled = short if len(short) == len(curves) else curves
     draw_curves(path, epsilons, labelled, f"{first.dataset}, {len(images)} images, {names}", first.threat.norm)
     console.output.print(f"Drawn in {path}")
     return curves

@@ -1,6 +1,7 @@
 """erkeras curve and erkeras embed."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -20,6 +21,7 @@ def test_curves_of_several_models_share_a_picture_and_a_table(anywhere, saved_mo
     common = ["--epsilons", "0:0.2:0.1", "--attack", "fgsm", "--limit", "100"]
     result = run("curve", saved_model, other, *common, "--output", "c.png", "--json", "c.json")
     assert result.exit_code == 0, result.output
+    assert re.search("┃ +digits ┃ +other ┃", result.output)  # not their whole paths, which a terminal cuts off alike
     found = json.loads((anywhere / "c.json").read_text())
     assert found["epsilons"] == [0, 0.1, 0.2]
     first, second = found["accuracies"].values()
