@@ -30,7 +30,11 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
     show_default=True,
     help="Row of the paper's tables.",
 )
-@click.option("--output", type=PATH, help="Folder to make.  [default: saved_models/DATASET-DEFENSE]")
+@click.option(
+    "--output",
+    type=PATH,
+    help="Folder to make.  [default: saved_models/DATASET-DEFENSE, and -RECIPE for another than the default]",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training; show the figures of a finished one.")
 @click.option("--epsilon", type=EPSILON, help="l_inf radius the model is judged at, in [0, 1] pixels.")
 @click.option("--training-ratio", type=FiniteFloat(0), help="Train at this multiple of epsilon; 0: on clean images.")
@@ -104,7 +108,8 @@ def train(
     recipe = find_recipe(recipe_name, dataset, check_dataset(dataset), defense)
     recipe = dataclasses.replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if output is None:
-        output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-{defense}"
+        kind = "" if recipe_name == "default" else f"-{recipe_name}"
+        output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-{defense}{kind}"
     job = Job(
         dataset=dataset,
         recipe=recipe,

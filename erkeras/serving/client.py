@@ -222,7 +222,7 @@ class _Rest:
 class _Grpc:
     def __init__(self, target: str, name: str, version: int | None) -> None:
         import grpc
-        from tensorflow_serving.apis import model_pb2, prediction_service_pb2_grpc
+        from tensorflow_serving.apis import model_pb2
 
         self._url = f"grpc://{target}/{name}"
         self._model = model_pb2.ModelSpec(name=name)
@@ -239,7 +239,12 @@ class _Grpc:
                 ("grpc.max_reconnect_backoff_ms", 1000),
             ],
         )
-        self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    @cached_property
+    def _service(self) -> Any:
+        from tensorflow_serving.apis import prediction_service_pb2_grpc  # brings TensorFlow
+
+        return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
         import tensorflow as tf

@@ -44,11 +44,13 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
     """
     model = detector.model
 
-    def everything(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(images: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
+        if "verdict" in names:
+            return detector.graph(images)
         codes = model.encoder(images, training=False)
-        return {**detector.graph(images), "code": codes, "logits": model.classify(images, codes)}
+        return {"code": codes, **_labels(model.classify(images, codes))}
 
-    _write(everything, SIGNATURES, model.encoder.input_shape[1:], folder)
+    _write(answer, SIGNATURES, model.encoder.input_shape[1:], folder)
 
 
 def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: str | Path) -> None:
@@ -60,13 +62,11 @@ def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: st
         folder: as for `export_saved_model`.
     """
 
-    def everything(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(images, training=False)
-        label = tf.argmax(logits, axis=1, output_type=tf.int32)
-        return {"probabilities": tf.nn.softmax(logits), "label": label, "logits": logits}
+    def answer(images: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
+        return _labels(model(images, training=False))
 
     signatures = {name: SIGNATURES[name] for name in ("serving_default", "logits")}
-    _write(everything, signatures, image_shape, folder)
+    _write(answer, signatures, image_shape, folder)
 
 
 def export_version(folder: str | Path, version: int | None = None) -> Path:
@@ -95,9 +95,12 @@ def export_version(folder: str | Path, version: int | None = None) -> Path:
     return place
 
 
-def _write(
-    everything: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequence[int], folder: str | Path
-) -> None:
+def _labels(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    label = tf.argmax(logits, axis=1, output_type=tf.int32)
+    return {"probabilities": tf.nn.softmax(logits), "label": label, "logits": logits}
+
+
+def _write(answer: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequence[int], folder: str | Path) -> None:
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder} exists: give another version.")
@@ -106,9 +109,9 @@ def _write(
     # Without archive.track: an endpoint brings the variables that it reads, and what is tracked too is stored twice.
     archive = keras.export.ExportArchive()
     for signature, names in signatures.items():
-        archive.add_endpoint(signature, _only(_checked(everything, shape), names), input_signature=[images])
+        archive.add_endpoint(signature, _checked(_only(answer, names), shape), input_signature=[images])
     for signature, names in signatures.items():
-        from_bytes = _only(_after_decoding(everything, shape), names)
+        from_bytes = _after_decoding(_only(answer, names), shape)
         archive.add_endpoint(bytes_twin(signature), from_bytes, input_signature=[encoded])
     # Hidden, so that a server that watches the folder takes the version up when it is complete.
     partial = folder.with_name(f".{folder.name}.partial")
@@ -129,11 +132,11 @@ def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def _only(function: Callable, names: tuple[str, ...]) -> Callable:
-    # TensorFlow prunes what the named outputs do not need.
-    def outputs(argument: tf.Tensor) -> dict[str, tf.Tensor]:
-        results = function(argument)
-        return {name: results[name] for name in names}
+def _only(answer: Callable, names: tuple[str, ...]) -> Callable:
+    # TensorFlow prunes what the named outputs do not need, but not on disk.
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = answer(images, names)
+        return {name: found[name] for name in names}
 
     return outputs
 
