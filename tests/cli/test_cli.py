@@ -102,7 +102,7 @@ def test_bad_input_is_found_without_tensorflow(anywhere):
         ["train", "--output", "model"],
         ["attack", "model"],
         ["detect", "model", "bad.npz"],
-        ["detect", "--endpoint", "grpc://localhost:1/digits", "bad.npz"],
+        ["detect", "--endpoint", "http://localhost:1/v1/models/digits", "bad.npz"],
         ["export", "model"],
     ):
         program = (
