@@ -81,18 +81,10 @@ def compare_detectors(
     with console.RichProgress() as progress:
         for path in models:
             model = load_model("keras", path / "model.keras")
-            halves = []
-            for title, clean in (("I", fitting), ("II", judging)):
-                attacked = {}
-                for key, attack in attacks.items():
-                    limit = protocol.limit if title == "II" else -(-protocol.limit // 4)
-                    part = detection.first(clean, limit) if key == "cw" else clean
-                    progress.stage(f"{path.name}: {key}, set {title}", len(part) * attack.work)
-                    record = _record(protocol, path, key, title, part, attack, name)
-                    attacked[key] = detection.attack_images(
-                        model, part, attack, protocol.seed, progress.advance, record
-                    )
-                halves.append(detection.Half(clean, attacked))
+            halves = [
+                _attacked_half(path, model, title, clean, attacks, name, protocol, progress)
+                for title, clean in (("I", fitting), ("II", judging))
+            ]
             count = sum(len(half.clean) + sum(len(part.right) for part in half.attacked.values()) for half in halves)
             of_model = []
             for detector in chosen[path]:
@@ -161,6 +153,29 @@ def _attacks(
         ),
     }
     return {name: attack for name, attack in made.items() if pair is None or name in pair}
+
+
+def _attacked_half(
+    path: Path,
+    model: Any,
+    title: str,
+    clean: Any,
+    attacks: dict[str, Any],
+    dataset: str,
+    protocol: Protocol,
+    progress: Any,
+) -> Any:
+    """Set I or set II of one model, with every attack on it; C&W on `--limit` images, a quarter as many of set I."""
+    from erkeras.evaluation import detection
+
+    attacked = {}
+    for key, attack in attacks.items():
+        limit = protocol.limit if title == "II" else -(-protocol.limit // 4)
+        part = detection.first(clean, limit) if key == "cw" else clean
+        progress.stage(f"{path.name}: {key}, set {title}", len(part) * attack.work)
+        record = _record(protocol, path, key, title, part, attack, dataset)
+        attacked[key] = detection.attack_images(model, part, attack, protocol.seed, progress.advance, record)
+    return detection.Half(clean, attacked)
 
 
 def _record(protocol: Protocol, model: Path, attack_name: str, half: str, part: Any, attack: Any, dataset: str) -> Any:
