@@ -133,7 +133,7 @@ def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence
 
 
 def _only(answer: Callable, names: tuple[str, ...]) -> Callable:
-    # TensorFlow prunes what the named outputs do not need, but not on disk.
+    # And `answer` computes little else: TensorFlow does not prune the detector's loop.
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
         found = answer(images, names)
         return {name: found[name] for name in names}

@@ -105,6 +105,14 @@ def test_a_larger_png_is_resized(saved_model, tmp_path):
     np.testing.assert_allclose(codes[0], codes[1], atol=1e-5)
 
 
+def test_only_detect_pays_for_the_detector(saved_model):
+    signatures = tf.saved_model.load(str(saved_model / "1")).signatures
+    for name in ("serving_default", "detect", "embed", "logits"):
+        functions = signatures[name].graph.as_graph_def().library.function
+        kinds = {node.op for function in functions for node in function.node_def}
+        assert any("While" in kind for kind in kinds) == (name == "detect"), name
+
+
 def test_detect_with_joins_its_batches(saved_model, test_images, library):
     found = detect_with(saved_model / "1", test_images[:50], batch_size=16)
     np.testing.assert_allclose(found["adversarial_score"], library[2].score[:50], atol=1e-6)
