@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class _Answer:
     threshold: float | None = None
     classes: list[str] | None = None
 
-    @property
+    @cached_property
     def verdicts(self) -> list[dict[str, Any]]:
         columns = (self.outputs[name] for name in ("label", "probabilities", "adversarial_score", "verdict"))
         return [

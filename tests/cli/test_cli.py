@@ -103,6 +103,9 @@ def test_bad_input_is_found_without_tensorflow(anywhere):
         ["attack", "model"],
         ["detect", "model", "bad.npz"],
         ["detect", "--endpoint", "http://localhost:1/v1/models/digits", "bad.npz"],
+        ["detect", "--endpoint", "grpc://localhost/", "bad.npz"],
+        ["attack", "--endpoint", "grpc://localhost:1/digits", "--attack", "pgd"],
+        ["attack", "--endpoint", "grpc://localhost:1/digits", "--attack", "rays"],
         ["export", "model"],
     ):
         program = (
