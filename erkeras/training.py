@@ -24,6 +24,8 @@ from erkeras.serving.folder import CARD, FORMAT, digests, read_card
 
 #: Images for one update of a generator, and for each of its critic's.
 _GENERATOR_BATCH = 64
+#: How much of a training an interruption may cost, in seconds.
+_BETWEEN_CHECKPOINTS = 300.0
 
 
 def _fit(
@@ -46,21 +48,29 @@ def _fit(
     from erkeras.data import training_batches
 
     steps = len(dataset.train) // batch_size
-    epoch = checkpoint.restore(model) if checkpoint else 0
     progress.stage(name, epochs * steps)
-    progress.advance(epoch * steps)
-    report = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.advance(1, figures(logs)))
-    model.fit(
-        training_batches(dataset.train, batch_size, job.seed, epoch, augment),
-        steps_per_epoch=steps,
-        epochs=epochs,
-        initial_epoch=epoch,
-        shuffle=False,  # the batches come shuffled
-        verbose=0,
-        # The checkpoint last: what it knows of is on disk.
-        callbacks=[report, *callbacks, *([checkpoint] if checkpoint else [])],
-        **options,
-    )
+    done = 0
+    while True:
+        epoch = checkpoint.restore(model) if checkpoint else 0
+        step = checkpoint.step if checkpoint else 0
+        progress.advance(epoch * steps + step - done)
+        report = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: progress.advance(1, figures(logs))
+        )
+        model.fit(
+            training_batches(dataset.train, batch_size, job.seed, epoch, augment).skip(step),
+            steps_per_epoch=steps - step,
+            epochs=epoch + 1 if step else epochs,
+            initial_epoch=epoch,
+            shuffle=False,  # the batches come shuffled
+            verbose=0,
+            # The checkpoint last: what it knows of is on disk.
+            callbacks=[report, *callbacks, *([checkpoint] if checkpoint else [])],
+            **options,
+        )
+        if not step:
+            return
+        done = (epoch + 1) * steps  # the rest of an epoch; the others follow, from its checkpoint
 
 
 def fit_model(
@@ -149,7 +159,7 @@ def purified(model: Any, generator: Any, job: Job) -> Any:
 def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Does a whole job: trains, attacks the test images, fits the detector, exports, and only then makes `output`.
 
-    Interrupted at any moment, it goes on from the last whole epoch when called again with `resume`.
+    Interrupted at any moment, it goes on from its last checkpoint when called again with `resume`.
 
     Returns:
         The card of the saved model (see `erkeras.serving.folder`).
@@ -173,13 +183,15 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", json.dumps(job.settings(), indent=1))
     started = time.perf_counter()
-    checkpoint, generator_checkpoint = Checkpoint(folder / "checkpoint"), Checkpoint(folder / "generator")
+    checkpoint, generator_checkpoint = (
+        Checkpoint(folder / part, _BETWEEN_CHECKPOINTS) for part in ("checkpoint", "generator")
+    )
     try:
         # First, so that images which no generator makes are refused at once.
         gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
         model = fit_model(job, dataset, checkpoint, progress)
     except InputError:
-        if not checkpoint.history:  # nothing to go on with
+        if not (checkpoint.history or checkpoint.step):  # nothing to go on with
             shutil.rmtree(folder)
         raise
     if gan is not None:

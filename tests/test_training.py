@@ -16,9 +16,10 @@ from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.job import Job, Progress, check_output, training_folder
 from erkeras.judging import judging_attacks
+from erkeras.models import Checkpoint
 from erkeras.recipes import find_recipe
 from erkeras.serving import detect_with, load_model, read_card
-from erkeras.training import train
+from erkeras.training import fit_model, train
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):
@@ -203,6 +204,32 @@ def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job)
         train(tiny_job, tmp_path / "model", progress=StopAtAttacks())
     card = train(tiny_job, tmp_path / "model", resume=True)
     assert set(card["training"]["last_epoch"]) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
+
+
+class StopAfter(Progress):
+    def __init__(self, steps):
+        self.left = steps
+
+    def advance(self, units, note=""):
+        self.left -= units if note else 0  # what was done before has no figure
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_an_epoch_is_gone_on_with(tmp_path, tiny_job):
+    """Its averaged weights and the best epoch's are those of a training that nothing interrupted."""
+    recipe = dataclasses.replace(tiny_job.recipe, averaging=0.9, keep_best=True, batch_size=200)
+    job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
+    whole = Checkpoint(tmp_path / "whole")
+    straight = fit_model(job, dataset, whole)
+    for steps in (7, 2):  # of five an epoch: in the second, twice
+        with pytest.raises(KeyboardInterrupt):
+            fit_model(job, dataset, Checkpoint(tmp_path / "parts", seconds=0), StopAfter(steps))
+    done = Checkpoint(tmp_path / "parts", seconds=0)
+    resumed = fit_model(job, dataset, done)
+    assert done.history == whole.history
+    for one, other in zip(straight.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_batch_larger_than_the_set_is_refused(tmp_path, tiny_job):

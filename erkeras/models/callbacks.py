@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from erkeras.files import write_text
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole state of training (weights, optimizers, epoch, history) after every epoch.
+    """Saves the whole state of training (weights, optimizers, metrics, epoch, history) after every epoch.
 
     The new checkpoint is written beside the old one and takes its name in one rename, so that whenever the
     process dies, one whole checkpoint is there. Training goes on from it with
@@ -21,17 +22,29 @@ class Checkpoint(keras.callbacks.Callback):
         epoch = checkpoint.restore(model)
         model.fit(..., initial_epoch=epoch, callbacks=[checkpoint])
 
+    and from one within an epoch with what is left of its batches, then as above:
+
+        if checkpoint.step:
+            left = steps_per_epoch - checkpoint.step
+            model.fit(rest, steps_per_epoch=left, initial_epoch=epoch, epochs=epoch + 1, callbacks=[checkpoint])
+
     Args:
         folder: where the checkpoint lives; made if missing.
+        seconds: save within an epoch too, where the last checkpoint is older than that; None for never.
 
     Attributes:
         history: the logs of every epoch so far, those before a restore included.
+        step: how many steps of the present epoch the checkpoint holds; 0 where that begins.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, seconds: float | None = None) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.history: list[dict[str, float]] = []
+        self.step = 0
+        self._first_step = 0
+        self._metrics: list[float] = []
+        self._seconds, self._saved = seconds, time.monotonic()
 
     def restore(self, model: keras.Model) -> int:
         """Loads the newest checkpoint, where there is one, into a built and compiled model.
@@ -39,32 +52,49 @@ class Checkpoint(keras.callbacks.Callback):
         Returns:
             How many epochs are done.
         """
-        newest = self._newest()
+        newest = max(self.folder.glob("epoch-*"), default=None)
         if newest is None:
             return 0
-        self.history = json.loads((newest / "history.json").read_text())
+        state = json.loads((newest / "training.json").read_text())
+        self.history, self.step, self._metrics = state["history"], state["step"], state["metrics"]
         if not model.optimizer.built:  # load_weights would leave its state out
             model.optimizer.build(model.trainable_variables)
         model.load_weights(newest / "state.weights.h5")
         return len(self.history)
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._first_step = self.step
+        if self.step:  # Keras has just reset what the epoch's first steps have measured
+            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
+                variable.assign(value)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        due = self._seconds is not None and time.monotonic() >= self._saved + self._seconds
+        if due and batch + 1 != self.params["steps"]:  # else the epoch is about to end
+            self.step = self._first_step + batch + 1
+            self._save(f"epoch-{len(self.history):05d}-step-{self.step:07d}")
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.history = [*self.history, {name: float(value) for name, value in (logs or {}).items()}]
+        self.step = 0
+        self._save(f"epoch-{epoch + 1:05d}")
+
+    def _save(self, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         self.model.save_weights(partial / "state.weights.h5")
-        (partial / "history.json").write_text(json.dumps(self.history))
-        newest = self.folder / f"epoch-{epoch + 1:05d}"
+        metrics = [variable.numpy().tolist() for variable in self.model.metrics_variables] if self.step else []
+        state = {"history": self.history, "step": self.step, "metrics": metrics}
+        (partial / "training.json").write_text(json.dumps(state))
+        newest = self.folder / name
         shutil.rmtree(newest, ignore_errors=True)  # of an earlier training that was not restored
         partial.rename(newest)
         for older in self.folder.glob("epoch-*"):
             if older != newest:
                 shutil.rmtree(older)
-
-    def _newest(self) -> Path | None:
-        return max(self.folder.glob("epoch-*"), default=None)
+        self._saved = time.monotonic()
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from erkeras.models import Checkpoint
@@ -14,7 +15,7 @@ def assert_same(first, second):
 @pytest.fixture
 def fit(images, labels):
     def fit(model, checkpoint, epochs, initial_epoch=0):
-        callbacks = [checkpoint] if checkpoint else None
+        callbacks = checkpoint if isinstance(checkpoint, list) else [checkpoint] if checkpoint else None
         return model.fit(
             images, labels, batch_size=4, epochs=epochs, initial_epoch=initial_epoch, shuffle=False, verbose=0,
             callbacks=callbacks,
@@ -56,6 +57,66 @@ def test_training_goes_on_bit_for_bit(tiny_model, fit, tmp_path):
     assert checkpoint.history == [{name: values[number] for name, values in history.items()} for number in range(4)]
 
 
+class Killed(Exception):
+    pass
+
+
+class KilledAt(keras.callbacks.Callback):
+    """Ends training after so many batches, whichever epoch they are of."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+@pytest.mark.parametrize("killed", [(1,), (5,), (7, 1, 1)])
+def test_training_goes_on_within_an_epoch(tiny_model, images, labels, tmp_path, killed):
+    """Bit for bit, the means that an epoch logs included; killed at any step, and again soon after."""
+    steps = len(images) // 4
+    assert steps >= 3
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4, drop_remainder=True).repeat()
+
+    def build(initial=1):
+        return tiny_model(layers.Dropout(0.5, seed=initial), layers.BatchNormalization(), initial=initial)
+
+    def go_on(model, checkpoint, *callbacks):
+        def fit(**options):
+            model.fit(batches.skip(checkpoint.step), verbose=0, callbacks=[checkpoint, *callbacks], **options)
+
+        epoch = checkpoint.restore(model)
+        if checkpoint.step:
+            fit(steps_per_epoch=steps - checkpoint.step, initial_epoch=epoch, epochs=epoch + 1)
+            epoch = checkpoint.restore(model)
+        fit(steps_per_epoch=steps, initial_epoch=epoch, epochs=3)
+
+    straight = build()
+    history = straight.fit(batches, steps_per_epoch=steps, epochs=3, verbose=0).history
+    for number, after in enumerate(killed):
+        with pytest.raises(Killed):
+            go_on(build(initial=2 if number else 1), Checkpoint(tmp_path, seconds=0), KilledAt(after))
+    done = sum(killed)
+    epochs, step = divmod(done, steps)
+    # The last step of an epoch is saved with the epoch, once validation is over; the killer came before.
+    saved = f"epoch-{epochs:05d}-step-{step:07d}" if step else f"epoch-{epochs - 1:05d}-step-{steps - 1:07d}"
+    assert names(tmp_path) == [saved]
+    resumed, checkpoint = build(initial=2), Checkpoint(tmp_path, seconds=0)
+    go_on(resumed, checkpoint)
+    assert_same(state(straight), state(resumed))
+    assert checkpoint.history == [{name: values[number] for name, values in history.items()} for number in range(3)]
+    assert names(tmp_path) == ["epoch-00003"]
+
+
+def test_within_an_epoch_it_saves_by_the_clock(fit, tmp_path):
+    with pytest.raises(Killed):
+        fit(build(), [Checkpoint(tmp_path / "seldom", seconds=3600), KilledAt(2)], 1)
+    assert not (tmp_path / "seldom").exists()
+
+
 def test_one_checkpoint_is_kept(fit, tmp_path):
     fit(build(), Checkpoint(tmp_path / "new" / "folder"), 3)
     assert names(tmp_path / "new" / "folder") == ["epoch-00003"]
@@ -79,11 +140,7 @@ def test_half_written_checkpoint_is_ignored_and_written_over(fit, tmp_path):
     assert_same(state(model), state(resumed))
     fit(resumed, checkpoint, 2, initial_epoch=1)
     assert names(tmp_path) == ["epoch-00002"]
-    assert names(tmp_path / "epoch-00002") == ["history.json", "state.weights.h5"]
-
-
-class Killed(Exception):
-    pass
+    assert names(tmp_path / "epoch-00002") == ["state.weights.h5", "training.json"]
 
 
 @pytest.mark.parametrize("moment", ["before the weights", "after the weights", "before the rename", "after the rename"])
