@@ -95,7 +95,7 @@ def fit_detector(
 
     limit = None if job.compact else _IMAGES
     detector = ERDetector(model, job.features)
-    detector.fit(dataset.train.images, dataset.train.labels, limit, job.seed)
+    detector.fit(dataset.train.pixels, dataset.train.labels, limit, job.seed)
     result = {
         "features": job.features,
         "fitted_on": f"clean training images, {f'at most {limit:,}' if limit else 'all'} of each class",

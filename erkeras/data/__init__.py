@@ -5,7 +5,7 @@ Stands alone: nothing else of erkeras is imported here but its error and its ran
 """
 
 from erkeras.data.dataset import Dataset, Split
-from erkeras.data.images import read_arrays, read_labelled_paths
+from erkeras.data.images import as_images, read_arrays, read_labelled_paths
 from erkeras.data.load import DATASET_HELP, check_dataset, load_dataset
 from erkeras.data.pipeline import training_batches
 
@@ -13,6 +13,7 @@ __all__ = [
     "DATASET_HELP",
     "Dataset",
     "Split",
+    "as_images",
     "check_dataset",
     "load_dataset",
     "read_arrays",

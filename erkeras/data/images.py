@@ -135,8 +135,9 @@ def read_labelled_paths(paths: Sequence[Path], image_shape: Sequence[int]) -> tu
 
 
 def as_images(pixels: np.ndarray) -> np.ndarray:
-    """uint8 0..255 or float32 in [0, 1] -> float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
+    """uint8 0..255 or floats in [0, 1] -> float32 in [0, 1]."""
+    images = pixels.astype(np.float32, copy=False)
+    return images / np.float32(255) if pixels.dtype == np.uint8 else images
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

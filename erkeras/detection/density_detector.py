@@ -42,7 +42,7 @@ class DensityDetector(Detector):
         """Fits the scaling, the bandwidth and the densities on clean training images.
 
         Args:
-            images: float32 `[n, height, width, channels]`.
+            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8.
             labels: int `[n]`, true labels.
             limit: the densities stand on at most this many images of each class, drawn at random, so that a
                 detector stays small enough to serve; None for all.

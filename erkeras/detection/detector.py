@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.data import read_arrays
+from erkeras.data import as_images, read_arrays
 from erkeras.detection.regression import Regression
 from erkeras.errors import InputError
 from erkeras.files import write_arrays
@@ -71,7 +71,7 @@ class Detector(ABC):
         """Learns what clean training images look like.
 
         Args:
-            images: float32 `[n, height, width, channels]`.
+            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8, of which one batch at a time is cast.
             labels: int `[n]`, true labels.
         """
 
@@ -165,19 +165,22 @@ class Detector(ABC):
         """
         if not len(images):
             return np.zeros((0, 0))
-        return in_batches(self._compiled_statistics, np.asarray(images, np.float32))
+        return in_batches(self._compiled_statistics, np.asarray(images))
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Adversarial score of each image, float32 `[n]` in [0, 1]."""
         return self.predict(images).score
 
     def predict(self, images: np.ndarray) -> Detection:
-        """The classifier's and the detector's word on images `[n, height, width, channels]` in [0, 1].
+        """The classifier's and the detector's word on images.
+
+        Args:
+            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8.
 
         Raises:
             InputError: before `fit` and `calibrate`.
         """
-        results = in_batches(self._compiled, np.asarray(images, np.float32))
+        results = in_batches(self._compiled, np.asarray(images))
         return Detection(*(results[name] for name in ("probabilities", "label", "adversarial_score", "verdict")))
 
     def evaluate(self, natural: np.ndarray, adversarial: np.ndarray) -> dict[str, Any]:
@@ -242,6 +245,7 @@ class Detector(ABC):
 
 
 def in_batches(function: Callable[[tf.Tensor], Any], images: np.ndarray, size: int = 256) -> Any:
-    """A function of images over batches, its outputs (any structure) joined as arrays."""
-    parts = [function(tf.constant(images[start : start + size])) for start in range(0, max(len(images), 1), size)]
+    """A function of float32 images over batches, its outputs (any structure) joined as arrays."""
+    starts = range(0, max(len(images), 1), size)
+    parts = [function(tf.constant(as_images(images[start : start + size]))) for start in starts]
     return keras.tree.map_structure(lambda *arrays: np.concatenate([np.asarray(a) for a in arrays]), *parts)

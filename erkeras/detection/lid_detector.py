@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
+from erkeras.data import as_images
 from erkeras.detection.detector import Detector
 from erkeras.detection.features import all_layers
 from erkeras.errors import InputError
@@ -72,7 +73,7 @@ class LIDDetector(Detector):
         """Draws the references.
 
         Args:
-            images: float32 `[n, height, width, channels]`, clean training images.
+            images: `[n, height, width, channels]`, clean training images, float32 in [0, 1] or uint8.
             labels: not looked at.
             seed: of the draw.
 
@@ -84,7 +85,7 @@ class LIDDetector(Detector):
                 f"there are {len(images)} images to draw LID's references from: give {REFERENCES} or more."
             )
         rows = np.random.RandomState(seed).permutation(len(images))[:REFERENCES]
-        self._refer_to(np.asarray(images[np.sort(rows)], np.float32))
+        self._refer_to(as_images(images[np.sort(rows)]))
         return self
 
     def look(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -46,7 +46,7 @@ def fit_named(name: str, model: ERClassifier, train: Split, seed: int) -> Detect
     """A detector of `DETECTORS`, fitted on clean training images; a density stands on all of them."""
     detector = DETECTORS[name](model)
     whole = {} if name == "lid" else {"limit": None}
-    return detector.fit(train.images, train.labels, seed=seed, **whole)
+    return detector.fit(train.pixels, train.labels, seed=seed, **whole)
 
 
 def fitting_and_judging(split: Split, seed: int) -> tuple[Split, Split]:

@@ -180,6 +180,18 @@ def test_saved_and_loaded_it_says_the_same(name, model, data, tmp_path):
         other.load(tmp_path / "detector.npz", model)
 
 
+@pytest.mark.parametrize("kind", DETECTORS.values())
+def test_bytes_are_the_images_that_they_stand_for(kind, model, data):
+    images, labels, odd = data
+    pixels = (images * 255).round().astype(np.uint8)
+    floats = pixels / np.float32(255)
+    of_pixels, of_floats = (
+        kind(model).fit(form[:300], labels[:300]).calibrate(form[300:], odd) for form in (pixels, floats)
+    )
+    np.testing.assert_array_equal(of_pixels.statistics(floats[300:]), of_floats.statistics(floats[300:]))
+    np.testing.assert_array_equal(of_pixels.score(pixels[300:]), of_floats.score(floats[300:]))
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_what_an_attacker_sees_is_the_verdict(name, data):
     model = model_of("e-cla")
