@@ -44,26 +44,15 @@ def compare_detectors(
     Returns:
         All figures, as plain values.
     """
-    from erkeras.data import check_dataset, load_dataset
+    from erkeras.data import load_dataset
     from erkeras.errors import InputError
     from erkeras.recipes.detection import CARLINI_WAGNER_BOUNDS
     from erkeras.serving.folder import load_model, read_card
 
-    cards = {model: read_card(model) for model in models}
-    names = {card["dataset"]["name"] for card in cards.values()}
-    if len(names) > 1:
-        raise InputError(f"the models are of the data sets {', '.join(sorted(names))}: give models of one.")
-    chosen = {model: _choose(model, card, protocol.detectors) for model, card in cards.items()}
-    if (
-        pair is None
-        and not protocol.detectors
-        and not {"kd", "er1"} <= {name for part in chosen.values() for name in part}
-    ):
-        raise InputError("--table needs an undefended model (none or e-cla) and one with a code: give both.")
     if len({model.name for model in models}) < len(models):
         raise InputError("two of the models have the same name: give each once.")
-    (name,) = names
-    check_dataset(name)
+    cards = {model: read_card(model) for model in models}
+    name, chosen = _check(cards, pair is None, protocol.detectors)
     first_card = cards[models[0]]
     epsilon = first_card["evaluation"]["epsilon"] if protocol.epsilon is None else protocol.epsilon
     bound = CARLINI_WAGNER_BOUNDS.get(name, 1.0) if protocol.cw_bound is None else protocol.cw_bound
@@ -124,6 +113,24 @@ def compare_detectors(
     }
     _show(report, len(fitting), len(judging), table=pair is None)
     return report
+
+
+def _check(
+    cards: dict[Path, dict[str, Any]], table: bool, asked: tuple[str, ...]
+) -> tuple[str, dict[Path, tuple[str, ...]]]:
+    """The data set of the models, and the detectors of each; refuses what cannot be compared."""
+    from erkeras.data import check_dataset
+    from erkeras.errors import InputError
+
+    names = {card["dataset"]["name"] for card in cards.values()}
+    if len(names) > 1:
+        raise InputError(f"the models are of the data sets {', '.join(sorted(names))}: give models of one.")
+    chosen = {model: _choose(model, card, asked) for model, card in cards.items()}
+    if table and not asked and not {"kd", "er1"} <= {name for part in chosen.values() for name in part}:
+        raise InputError("--table needs an undefended model (none or e-cla) and one with a code: give both.")
+    (name,) = names
+    check_dataset(name)
+    return name, chosen
 
 
 def _choose(model: Path, card: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...]:
