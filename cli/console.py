@@ -78,6 +78,7 @@ class RichProgress(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=messages,
+            speed_estimate_period=300,  # seconds: a step of a large network may take more than Rich's 30
         )
         self._task: Any = None
 
