@@ -132,7 +132,7 @@ def train(
         with console.RichProgress() as progress:
             card = run(job, output, resume, progress)
     except KeyboardInterrupt:
-        console.messages.print("What is done is kept: the same command with --resume goes on from there.")
+        console.messages.print("The same command with --resume goes on from the last checkpoint.")
         raise
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")
