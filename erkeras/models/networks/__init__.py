@@ -14,7 +14,12 @@ from erkeras.models.networks.colour import build_colour_classifier, build_colour
 from erkeras.models.networks.critics import build_critic
 from erkeras.models.networks.digits import build_digits_classifier, build_digits_encoder
 from erkeras.models.networks.gan import build_generator, build_image_critic
-from erkeras.models.networks.mnist import build_mnist_classifier, build_mnist_encoder, build_mnist_medium_encoder
+from erkeras.models.networks.mnist import (
+    build_mnist_classifier,
+    build_mnist_deep_encoder,
+    build_mnist_encoder,
+    build_mnist_medium_encoder,
+)
 from erkeras.models.networks.strided import (
     build_mnist_large_classifier,
     build_mnist_large_encoder,
@@ -31,6 +36,7 @@ NETWORKS: dict[str, tuple[Builder, Builder]] = {
     "digits": (build_digits_encoder, build_digits_classifier),
     "mnist": (build_mnist_encoder, build_mnist_classifier),
     "mnist-medium": (build_mnist_medium_encoder, build_mnist_classifier),
+    "mnist-deep": (build_mnist_deep_encoder, build_mnist_classifier),
     "mnist-large": (build_mnist_large_encoder, build_mnist_large_classifier),
     "colour": (build_colour_encoder, build_colour_classifier),
     "vgg16": (build_vgg16_encoder, build_vgg_classifier),
@@ -70,6 +76,7 @@ __all__ = [
     "build_generator",
     "build_image_critic",
     "build_mnist_classifier",
+    "build_mnist_deep_encoder",
     "build_mnist_encoder",
     "build_mnist_large_classifier",
     "build_mnist_large_encoder",
