@@ -25,6 +25,17 @@ def test_density_is_that_of_scikit_learn(points, bandwidth):
         np.testing.assert_allclose(found[:, label], reference.score_samples(queries.astype(np.float64)), rtol=1e-6)
 
 
+def test_many_features_and_centres_are_as_few():
+    # More of both than one block holds, and classes of different size.
+    random = np.random.RandomState(2)
+    centres, queries = (random.normal(size=(count, 3)).astype(np.float32) for count in (2600, 1100))
+    counts = [2500, 100]
+    found = ClassDensities(centres, counts, 0.3).log_density(queries).numpy()
+    for label, part in enumerate(np.split(centres, [2500])):
+        reference = KernelDensity(bandwidth=0.3, rtol=0).fit(part.astype(np.float64))
+        np.testing.assert_allclose(found[:, label], reference.score_samples(queries.astype(np.float64)), rtol=1e-6)
+
+
 def test_bandwidth_has_the_highest_leave_one_out_likelihood(points):
     features, labels = points
 
