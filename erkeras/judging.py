@@ -82,15 +82,15 @@ def fit_detector(
     found = judge(model, validation, dataclasses.replace(job, restarts=1), progress, "attacking validation")
     progress.stage("fitting detector", 1)
     enough = int(found.successful.sum()) >= _FEWEST_POSITIVES
-    positives = found.examples.images[found.successful] if enough else found.examples.images
-    attacked, broken = robustness.examples.images, robustness.successful
+    positives = found.examples.images[found.successful if enough else found.right_when_clean]
+    attacked = robustness.examples.images
 
     def calibrate() -> dict[str, Any]:
         detector.calibrate(validation.images, positives)
         return {
             "threshold": detector.threshold,
-            "successful": detector.evaluate(test.images, attacked[broken]),
-            "all_attacked": detector.evaluate(test.images, attacked),
+            "successful": detector.evaluate(test.images, attacked[robustness.successful]),
+            "all_attacked": detector.evaluate(test.images, attacked[robustness.right_when_clean]),
         }
 
     limit = None if job.compact else _IMAGES
@@ -119,7 +119,7 @@ def draw(path: Path, detector: Any, test: Split, robustness: Any, dataset: Datas
     """The first image of each class (at most ten) that was right when clean, and what the attacks made of it."""
     from erkeras.evaluation import draw_verdicts
 
-    right = robustness.examples.clean_predictions == test.labels
+    right = robustness.right_when_clean
     of_classes = [(right & (test.labels == label)).nonzero()[0] for label in range(dataset.classes)]
     rows = [int(places[0]) for places in of_classes if len(places)][:10]
     if not rows:

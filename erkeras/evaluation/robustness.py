@@ -45,8 +45,13 @@ class Robustness:
         return tuple(attack.name for attack in self.attacks)
 
     @property
+    def right_when_clean(self) -> np.ndarray:
+        """bool `[n]`: the images that attacks got at all."""
+        return self.examples.broken_by != WRONG_WHEN_CLEAN
+
+    @property
     def clean_accuracy(self) -> float:
-        return float(np.mean(self.examples.broken_by != WRONG_WHEN_CLEAN))
+        return float(np.mean(self.right_when_clean))
 
     @property
     def robust(self) -> np.ndarray:
@@ -73,7 +78,7 @@ class Robustness:
         The average decision boundary distance of Chen and Gu (2020), for RayS; for one attack alone that minimises
         the perturbation, None otherwise, or where an image has no such neighbour.
         """
-        right = self.examples.broken_by != WRONG_WHEN_CLEAN
+        right = self.right_when_clean
         crossed = self.examples.predictions[right] != self.examples.labels[right]
         if len(self.attacks) > 1 or not self.attacks[0].minimises or not right.any() or not crossed.all():
             return None
