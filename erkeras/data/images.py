@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +23,50 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def decode_image(path: Path, channels: int | None = None) -> np.ndarray:
-    """One image file -> uint8 `[height, width, channels]`.
+def count_channels(paths: Iterable[Path]) -> int:
+    """1 where all of the image files are grey, else 3.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    for path in paths:
+        with _opened(path) as image:
+            if not image.mode.startswith(("1", "L", "I")):  # I: 16 bits of grey
+                return 3
+    return 1
+
+
+def decode_image(path: Path, channels: int) -> np.ndarray:
+    """One image file -> uint8 `[height, width, channels]`; of 16 bits, the higher 8, as TensorFlow decodes them.
 
     Args:
         path: a PNG, JPEG, BMP or WebP file.
-        channels: 1 or 3; None for 1 where the file is grey, else 3.
+        channels: 1 or 3.
 
     Raises:
         InputError: where the file is missing or not an image.
     """
+    with _opened(path) as image:
+        if image.mode.startswith("I"):  # Pillow's own conversion clips at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            if channels is None:
-                channels = 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+            yield image
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give the path of an image.") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} is not an image that can be read: give a file of type {', '.join(SUFFIXES)}."
         ) from error
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_images(paths: list[Path], channels: int | None = None) -> np.ndarray:
+def read_images(paths: list[Path], channels: int) -> np.ndarray:
     """Image files of one size -> uint8 `[n, height, width, channels]`.
 
     Raises:
@@ -57,7 +77,7 @@ def read_images(paths: list[Path], channels: int | None = None) -> np.ndarray:
 
     def decode(rows: np.ndarray) -> None:
         for row in rows:
-            image = decode_image(paths[row], first.shape[2])
+            image = decode_image(paths[row], channels)
             if image.shape != first.shape:
                 raise InputError(
                     f"{paths[row]} is {image.shape[1]} x {image.shape[0]} pixels and {paths[0]} is "

@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from erkeras.data.dataset import Dataset, Split, carve, whole
-from erkeras.data.images import SUFFIXES, decode_image, list_images, read_arrays, read_images, to_unit_range
+from erkeras.data.images import (
+    SUFFIXES,
+    count_channels,
+    decode_image,
+    list_images,
+    read_arrays,
+    read_images,
+    to_unit_range,
+)
 from erkeras.data.tiny_imagenet import find_tiny_imagenet
 from erkeras.errors import InputError
 
@@ -41,7 +49,8 @@ def check_dataset(name: str) -> tuple[int, ...]:
     if kind == "tiny_imagenet":
         return decode_image(find_tiny_imagenet(place).train_paths[0], channels=3).shape
     if kind == "folder" and place:
-        return decode_image(list_images(_class_folders(Path(place))[0])[0]).shape
+        paths = [path for part in _class_folders(Path(place)) for path in list_images(part)]
+        return decode_image(paths[0], count_channels(paths)).shape
     if kind == "npz" and place:
         return _read_npz(Path(place))[0].shape[1:]
     raise InputError(f"there is no data set {name!r}: give {DATASET_HELP}.")
@@ -55,7 +64,7 @@ def load_dataset(name: str) -> Dataset:
             (through tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),
             `tiny_imagenet:PATH` (an unpacked tiny-imagenet-200; without PATH the folder TINY_IMAGENET_DIR or
             ./tiny-imagenet-200), `tiny_imagenet:PATH:CLASSES` (its first classes, by wnid),
-            `folder:PATH` (images of one size, one subfolder a class) or `npz:PATH` (arrays `images`, `labels`).
+            `folder:PATH` (images of one size, one subfolder a class; grey where all files are) or `npz:PATH` (arrays `images`, `labels`).
 
     Returns:
         The data set. 5,000 training images of MNIST validate, and a tenth of those of CIFAR-10, STL-10 (of its
@@ -97,7 +106,8 @@ def _load_folder(name: str, folder: Path) -> Dataset:
     folders = _class_folders(folder)
     paths = [list_images(place) for place in folders]
     labels = np.repeat(np.arange(len(folders)), [len(part) for part in paths])
-    pixels = read_images([path for part in paths for path in part])
+    files = [path for part in paths for path in part]
+    pixels = read_images(files, count_channels(files))
     return _split_all(name, pixels, labels, tuple(place.name for place in folders))
 
 
@@ -169,5 +179,11 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{path} has labels of type {labels.dtype} and shape {labels.shape} for {len(pixels)} images: "
             "give one whole number of 0 or more for each image."
+        )
+    present = np.unique(labels)
+    if len(present) < 2 or len(present) <= present[-1]:
+        raise InputError(
+            f"{path} has {len(present)} classes with labels from {present[0]} to {present[-1]}: give two classes or "
+            "more, labelled 0, 1, 2 and so on."
         )
     return pixels, labels.astype(np.int32)

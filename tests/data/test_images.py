@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from erkeras.data import read_labelled_paths
+from erkeras.data.images import count_channels
 from erkeras.errors import InputError
 
 
@@ -18,6 +20,17 @@ def test_files_folders_and_arrays_together(tmp_path):
     assert images.dtype == np.float32
     for image in images:
         np.testing.assert_allclose(image[..., 0], pixels / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_of_grey_the_higher_8(tmp_path, channels):
+    values = np.array([[0, 255, 256, 4096, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    _, images = read_labelled_paths([tmp_path / "deep.png"], (1, 5, channels))
+    np.testing.assert_allclose(images[0, 0] * 255, np.tile([[0], [0], [1], [16], [255]], channels), atol=1e-4)
+    assert count_channels([tmp_path / "deep.png"]) == 1
+    encoded = (tmp_path / "deep.png").read_bytes()
+    np.testing.assert_allclose(tf.io.decode_image(encoded, channels) / 255, images[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

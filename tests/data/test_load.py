@@ -65,6 +65,14 @@ def test_grey_folder_has_one_channel(tmp_path):
     assert load_dataset(f"folder:{write_folder(tmp_path, colour=False)}").image_shape == (6, 5, 1)
 
 
+def test_folder_with_one_file_in_colour_has_three_channels(tmp_path):
+    folder = write_folder(tmp_path, colour=False)
+    last = sorted(folder.rglob("*.png"))[-1]
+    Image.new("RGB", (5, 6), "red").save(last)
+    name = f"folder:{folder}"
+    assert check_dataset(name) == load_dataset(name).image_shape == (6, 5, 3)
+
+
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_npz_of_both_ranges(tmp_path, scale):
     images = np.random.RandomState(0).rand(40, 5, 4) * scale
@@ -151,6 +159,10 @@ def npz(tmp_path, **arrays):
         ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(3, int)}, r"shape \(3,\) for 4 images"),
         ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4)}, "type float64"),
         ({"images": np.zeros((4, 2, 2)), "labels": -np.ones(4, int)}, "0 or more"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, "1 classes with labels from 0 to 0: give two"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.array([1, 2, 3, 4])}, "4 classes with labels from 1 to 4"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.array([0, 1, 3, 3])}, "3 classes with labels from 0 to 3"),
+        ({"images": np.zeros((2, 2, 2)), "labels": np.array([0, 2**32], np.uint64)}, "labels from 0 to 4294967296"),
         ({"images": np.zeros((4, 2, 2), object), "labels": np.zeros(4, int)}, "plain arrays"),
     ],
 )
