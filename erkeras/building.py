@@ -76,10 +76,15 @@ def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) ->
     from erkeras.models.networks import build_networks, with_gaussian_code, with_noise, without_bottleneck
 
     encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
-    if not recipe.bottleneck:
-        return without_bottleneck(encoder, classes)
     if recipe.noise:
         encoder = with_noise(encoder, recipe.noise)
+    if not recipe.bottleneck:
+        if recipe.coefficient:
+            raise InputError(
+                f"the coefficient (lambda) is {recipe.coefficient:g} for a network without a code (--defense "
+                f"{recipe.defense}): give 0, or another defence."
+            )
+        return without_bottleneck(encoder, classes)
     if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
         encoder = with_gaussian_code(encoder, recipe.coefficient)
     return encoder, classifier

@@ -168,14 +168,6 @@ class ThreatModel:
         return distances <= self.epsilon * (1 + 1e-5) + 1e-6
 
 
-def root_mean_square_distance(images: Any, origins: Any) -> tf.Tensor:
-    """The paper's l2 distance, `||images - origins||_2 / sqrt(height x width x channels)`, `[n]`."""
-    import tensorflow as tf
-
-    perturbations = tf.convert_to_tensor(images) - origins
-    return tf.sqrt(tf.reduce_mean(tf.square(perturbations), axis=_pixel_axes(perturbations)))
-
-
 def _pixel_axes(images: Any) -> list[int]:
     return list(range(1, images.shape.rank))
 

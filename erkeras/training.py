@@ -191,7 +191,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
         model = fit_model(job, dataset, checkpoint, progress)
     except InputError:
-        if not (checkpoint.history or checkpoint.step):  # nothing to go on with
+        if checkpoint.newest is None:  # nothing to go on with
             shutil.rmtree(folder)
         raise
     if gan is not None:

@@ -33,6 +33,9 @@ def test_the_card_says_what_the_saved_model_does(saved_model):
     assert found.clean_accuracy == evaluation["clean_accuracy"]
     assert evaluation["robust_accuracy"] <= min(evaluation["attacks"].values())
     assert evaluation["baseline"]["images"] == len(test)
+    # Positives are what was attacked: images that were right when clean.
+    assert card["detector"]["all_attacked"]["adversarial"] == round(found.clean_accuracy * len(test))
+    assert card["detector"]["successful"]["adversarial"] == found.successful.sum()
 
 
 def test_the_folder_is_whole_and_nothing_is_left_beside_it(saved_model):
@@ -204,6 +207,21 @@ def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job)
         train(tiny_job, tmp_path / "model", progress=StopAtAttacks())
     card = train(tiny_job, tmp_path / "model", resume=True)
     assert set(card["training"]["last_epoch"]) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
+
+
+def test_checkpoints_outlive_a_resume_that_is_refused(tmp_path, tiny_job, monkeypatch):
+    def refused(*_, **__):
+        raise InputError("the regularizer cannot be imported")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_job, tmp_path / "model", progress=Interrupt(after=30))
+    before = sorted(training_folder(tmp_path / "model").rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr("erkeras.training.build_model", refused)
+        with pytest.raises(InputError, match="imported"):
+            train(tiny_job, tmp_path / "model", resume=True)
+    assert sorted(training_folder(tmp_path / "model").rglob("*")) == before
+    assert any("epoch-" in path.name for path in before)
 
 
 class StopAfter(Progress):

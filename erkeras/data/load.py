@@ -64,7 +64,8 @@ def load_dataset(name: str) -> Dataset:
             (through tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),
             `tiny_imagenet:PATH` (an unpacked tiny-imagenet-200; without PATH the folder TINY_IMAGENET_DIR or
             ./tiny-imagenet-200), `tiny_imagenet:PATH:CLASSES` (its first classes, by wnid),
-            `folder:PATH` (images of one size, one subfolder a class; grey where all files are) or `npz:PATH` (arrays `images`, `labels`).
+            `folder:PATH` (images of one size, one subfolder a class; grey where all files are) or `npz:PATH` (arrays
+            `images`, `labels`).
 
     Returns:
         The data set. 5,000 training images of MNIST validate, and a tenth of those of CIFAR-10, STL-10 (of its

@@ -145,11 +145,17 @@ class Detector(ABC):
             "verdict": score > regression.threshold,
         }
 
-    def outputs(self, images: tf.Tensor) -> tf.Tensor:
-        """What an attacker who knows the detector sees, float32 `[n, 2 classes]`: logits, and then for each class how
-        far the log odds of the adversarial score would be above the threshold's if the image were taken for it."""
-        regression = self._calibrated()
-        return self.excess(images, regression.weight, regression.offset)
+    @property
+    def outputs(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """What an attacker who knows the detector sees: images -> float32 `[n, 2 classes]`, logits, and then for each
+        class how far the log odds of the adversarial score would be above the threshold's if the image were taken for
+        it. Another function after each `calibrate`, so that no graph of an older one is taken for it.
+
+        Raises:
+            InputError: before `fit` and `calibrate`.
+        """
+        self._calibrated()
+        return self._seen_by_attacker
 
     def excess(self, images: tf.Tensor, weight: Any, offset: Any) -> tf.Tensor:
         """`outputs` for a regression that may be in variables: its `weight` `[size]` and `offset`, float64."""
@@ -238,6 +244,9 @@ class Detector(ABC):
     def _compile(self) -> None:
         # The fitted numbers are constants of the graphs: new ones need new ones.
         signature = [tf.TensorSpec((None, *self.model.encoder.input_shape[1:]), tf.float32)]
+        if self.regression is not None:
+            weight, offset = self.regression.weight, self.regression.offset
+            self._seen_by_attacker = lambda images: self.excess(images, weight, offset)
         self._compiled = tf.function(self.graph, input_signature=signature, autograph=False)
         self._compiled_statistics = tf.function(
             lambda images: self.of_label(images)[2], input_signature=signature, autograph=False

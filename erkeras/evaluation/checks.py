@@ -49,7 +49,7 @@ def check_model(victim: Victim, images: np.ndarray, labels: np.ndarray, attacks:
                 f"The gradient is zero at {vanished} of the first {len(images)} images: gradient attacks see nothing "
                 "there, and the robust accuracy may be an illusion."
             )
-    classes = first.shape[1]
+    classes = first.shape[1] // attacks[0].outputs_per_class
     short = [attack.name for attack in attacks if getattr(attack, "targets", 0) > classes - 1]
     if short:
         sentences.append(

@@ -166,6 +166,8 @@ def _attack(
     for number, attack in enumerate(attacks):
         rows = np.flatnonzero(broken_by == STANDING)
         report.advance(attack.work * (len(part) - len(rows)))
+        if not len(rows):
+            continue
         started = time.perf_counter()
         result = attack(
             victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report.advance

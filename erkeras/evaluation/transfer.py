@@ -21,7 +21,8 @@ def judge_by(model: Any, robustness: Robustness, split: Split) -> Robustness:
     """The same clean and attacked images, as another model classifies them.
 
     What one attack spared, the next one attacked: an image that only this model takes for another class counts as
-    broken by the last attack.
+    broken by the last attack, if it is within its threat model. What only the attacked model got wrong was never
+    attacked, and stands.
 
     Args:
         model: who judges, as an attack takes it.
@@ -35,7 +36,8 @@ def judge_by(model: Any, robustness: Robustness, split: Split) -> Robustness:
     )
     last = len(robustness.attacks) - 1
     broken_by = np.where(found.broken_by >= 0, found.broken_by, last)
-    broken_by = np.where(attacked == found.labels, STANDING, broken_by)
+    inside = robustness.attacks[last].threat.allows(found.distance)  # the nearest image that C&W found may not be
+    broken_by = np.where((attacked == found.labels) | ~inside, STANDING, broken_by)
     broken_by = np.where(clean == found.labels, broken_by, WRONG_WHEN_CLEAN).astype(np.int32)
     examples = dataclasses.replace(found, clean_predictions=clean, predictions=attacked, broken_by=broken_by)
     return dataclasses.replace(

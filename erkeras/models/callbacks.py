@@ -46,13 +46,18 @@ class Checkpoint(keras.callbacks.Callback):
         self._metrics: list[float] = []
         self._seconds, self._saved = seconds, time.monotonic()
 
+    @property
+    def newest(self) -> Path | None:
+        """The checkpoint that `restore` would load."""
+        return max(self.folder.glob("epoch-*"), default=None)
+
     def restore(self, model: keras.Model) -> int:
         """Loads the newest checkpoint, where there is one, into a built and compiled model.
 
         Returns:
             How many epochs are done.
         """
-        newest = max(self.folder.glob("epoch-*"), default=None)
+        newest = self.newest
         if newest is None:
             return 0
         state = json.loads((newest / "training.json").read_text())
@@ -127,7 +132,8 @@ class KeepBest(keras.callbacks.Callback):
             self.epoch, self._accuracy = epoch + 1, accuracy
             self.model.save_weights(self._weights)
             write_text(self._state, json.dumps([self.epoch, self._accuracy]))
-            before.unlink(missing_ok=True)
+            if before != self._weights:  # an epoch may be run again after its weights were kept
+                before.unlink(missing_ok=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.epoch:

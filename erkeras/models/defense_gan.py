@@ -155,7 +155,7 @@ class WassersteinGAN(keras.Model):
     Example:
         gan = WassersteinGAN(build_generator(), build_image_critic())
         gan.compile(keras.optimizers.Adam(1e-4, 0.5, 0.9), critic_optimizer=keras.optimizers.Adam(1e-4, 0.5, 0.9))
-        gan.fit(images, batch_size=320, epochs=30)
+        gan.fit(images[: len(images) // 320 * 320], batch_size=320, epochs=30)
 
     Args:
         generator: G, latent vectors `[n, latent_size]`, drawn from N(0, I) -> images. Built.

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from erkeras.attacks import FGSM, PGD
 from erkeras.attacks.attack import Attack
 from erkeras.errors import InputError
 from erkeras.models.layers import noise_of_pass
@@ -51,11 +52,12 @@ class ERClassifier(keras.Model):
         prior: P_Z; the standard normal by default.
         clean_fraction: portion of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
         epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
-        inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, logits, losses and
-            the perturbation stay float32). Encoder and classifier must be Sequential or Functional.
+        inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, losses and the
+            perturbation stay float32). Encoder and classifier must be Sequential or Functional.
         passes: members of the ensemble at prediction, for networks with `NoiseLayer`s (RSE): the logits are then
             the logarithm of the mean softmax over the noise of that many passes. Training makes one.
-        seed: all random numbers of training come from (seed, step, position in the batch), none from a state.
+        seed: the adversary's and the prior's random numbers come from (seed, step, position in the batch), none from
+            a state. Layers that draw in training (dropout, noise) have states of their own, saved with the model.
 
     Raises:
         InputError: for an encoder or classifier that is not built or does not fit, a classifier that ends in a
@@ -162,7 +164,7 @@ class ERClassifier(keras.Model):
         images, labels, sample_weight = _unpack(data)
         step = tf.cast(self.optimizer.iterations, tf.int64)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        clean_logits = self._inner_logits(images)  # for the log alone
+        clean_logits = None if self.adversary is None else self._inner_logits(images)  # for the log alone
 
         # 4: adversarial examples x_i by PGD, in inference mode
         adversarial, first_attacked = self._attack_batch(images, labels, step)
@@ -184,7 +186,7 @@ class ERClassifier(keras.Model):
             # 8: encoder and classifier descend 1 / n sum loss(C(Q(x_i)), y_i)
             logits = self.classifier(codes, training=True)
             penalties += self.classifier.losses
-            clean = [self(images, training=True)] if getattr(self.objective, "uses_clean_logits", False) else []
+            clean = [self(images, training=True)] if self._uses_clean_logits else []
             losses = self.objective(labels, logits, *clean)
             loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
             descent = tf.add_n([loss, *penalties])
@@ -203,7 +205,7 @@ class ERClassifier(keras.Model):
             self.regularizer_optimizer.apply(tape.gradient(descent, variables), variables)
 
         self._loss_mean.update_state(losses, sample_weight)
-        self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
+        self._clean_accuracy.update_state(labels, logits if clean_logits is None else clean_logits, sample_weight)
         if self.adversary is not None:
             rows = slice(first_attacked, None)
             weights = None if sample_weight is None else sample_weight[rows]
@@ -225,7 +227,8 @@ class ERClassifier(keras.Model):
         """
         images, labels, sample_weight = _unpack(data)
         logits = self(images, training=False)
-        self._loss_mean.update_state(self.objective(labels, logits), sample_weight)
+        clean = [logits] if self._uses_clean_logits else []
+        self._loss_mean.update_state(self.objective(labels, logits, *clean), sample_weight)
         self._clean_accuracy.update_state(labels, logits, sample_weight)
         if self.adversary is not None:
             seeds = tf.tile(tf.constant([[self.seed, 0]], tf.int64), [tf.shape(images)[0], 1])
@@ -244,6 +247,10 @@ class ERClassifier(keras.Model):
     @property
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
+
+    @property
+    def _uses_clean_logits(self) -> bool:
+        return getattr(self.objective, "uses_clean_logits", False)
 
     def _one_pass(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         return self.classifier(self.encoder(images, training=training), training=training)
@@ -265,7 +272,7 @@ class ERClassifier(keras.Model):
 
     def _codes_keeping_statistics(self, images: tf.Tensor) -> tf.Tensor:
         """Codes in training mode that leave BatchNorm's statistics, which line 6 has moved, where they are."""
-        statistics = self.encoder.non_trainable_variables
+        statistics = self.encoder.non_trainable_weights  # the states of random numbers are none
         before = [tf.identity(variable) for variable in statistics]
         codes = self.encoder(images, training=True)
         for variable, value in zip(statistics, before, strict=True):
@@ -329,8 +336,10 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
 
 
 def _not_cheap(adversary: Any) -> Any:
-    """An iterative attack of at least five steps as it is; else one of ten, which reach 2.5 times its radius."""
-    if getattr(adversary, "steps", 5) >= 5:
+    """FGSM, and PGD of fewer than five steps, as PGD of ten, which reach 2.5 times its radius."""
+    if isinstance(adversary, FGSM):
+        adversary = PGD(adversary.threat, steps=1)
+    if not isinstance(adversary, PGD) or adversary.steps >= 5:
         return adversary
     return dataclasses.replace(adversary, steps=10, step_size=adversary.threat.epsilon / 4)
 

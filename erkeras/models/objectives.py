@@ -1,7 +1,8 @@
 """What encoder and classifier descend in line 8 of Algorithm 1.
 
 An objective is a function of int labels `[n]` and logits `[n, classes]` of the adversarial batch to losses `[n]`. One
-that also asks for the logits of the clean batch, in training mode, sets `uses_clean_logits` and takes them third.
+that also asks for the logits of the clean batch, in training mode, sets `uses_clean_logits` and takes them third;
+in validation, where the batch is clean, both are the same.
 """
 
 from __future__ import annotations
@@ -51,10 +52,8 @@ class TRADES:
             raise InputError(f"TRADES' beta is {beta}: give 0 or more.")
         self.beta = beta
 
-    def __call__(self, labels: tf.Tensor, logits: tf.Tensor, clean_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """Losses `[n]`; without clean logits, `logits` are those of clean images, and nothing else is lost."""
-        if clean_logits is None:
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    def __call__(self, labels: tf.Tensor, logits: tf.Tensor, clean_logits: tf.Tensor) -> tf.Tensor:
+        """Loss of each example, `[n]`."""
         natural = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, clean_logits)
         return natural + self.beta * kullback_leibler(clean_logits, logits)
 

@@ -56,10 +56,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / CARD} cannot be read: train the model again, or copy its folder again.") from error
     if number != FORMAT:
         raise InputError(f"{folder} has format {number} and this erkeras reads {FORMAT}: train the model again.")
-    found = digests(folder)
     for name, digest in files.items():
-        if found.get(name) != digest:
-            state = "is missing" if name not in found else "is not as it was written"
+        missing = not (folder / name).is_file()
+        if missing or fingerprint(folder / name) != digest:
+            state = "is missing" if missing else "is not as it was written"
             raise InputError(f"{folder / name} {state}: train the model again, or copy its folder again.")
     return card
 

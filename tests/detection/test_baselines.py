@@ -206,6 +206,11 @@ def test_what_an_attacker_sees_is_the_verdict(name, data):
     assert clear.mean() > 0.9
     assert 0 < found.verdict.mean() < 1
     np.testing.assert_array_equal(excess[clear] > 0, found.verdict[clear])
+    # Calibrated anew, it is another function: whoever compiled the old one must not mistake it for this.
+    before = detector.outputs
+    detector.calibrate(images[300:], odd, 0.5)
+    assert detector.outputs not in (before, None)
+    assert not np.allclose(detector.outputs(tf.constant(odd))[:, 3:], before(tf.constant(odd))[:, 3:])
     with tf.GradientTape() as tape:
         points = tf.constant(odd)
         tape.watch(points)

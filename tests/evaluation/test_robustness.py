@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from erkeras.attacks import Attack
+from erkeras.attacks import APGD, PGD, Attack, aim_at_detector
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import draw_verdicts, evaluate_robustness
@@ -106,6 +106,22 @@ def test_long_evaluations_go_part_by_part_and_say_how_it_stands():
         f"robust {found.robust[:256].mean():.1%} of 256",
         f"robust {found.robust.mean():.1%} of 300",
     ]
+
+
+def test_attacks_that_get_nothing_are_no_trouble(split):
+    """Of a detector's model too, whose outputs are more than its logits."""
+
+    def undecided(images):
+        logits = brightness(images)
+        return tf.concat([logits, -tf.ones_like(logits)], axis=1)  # takes nothing for adversarial
+
+    all_broken = split.take(np.arange(1, 4))
+    first, second = (aim_at_detector(attack) for attack in (PGD(THREAT, 3), APGD(THREAT, iterations=3)))
+    done = []
+    found = evaluate_robustness(undecided, all_broken, [first, second], progress=lambda units, _: done.append(units))
+    assert found.examples.broken_by.tolist() == [0, 0, 0]
+    assert found.examples.queries[:, 1].tolist() == [0, 0, 0]
+    assert sum(done) == 3 * (first.work + second.work)
 
 
 @pytest.mark.parametrize("attacks", [[], [UP, UP]])

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks import FGSM, PGD
+from erkeras.attacks import FGSM, PGD, CarliniWagner
 from erkeras.data import Split
 from erkeras.evaluation import evaluate_robustness, judge_by
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
@@ -34,4 +34,23 @@ def test_the_judge_decides_what_was_right_and_what_was_broken():
     assert judged.examples.clean_predictions.tolist() == [0, 0, 1, 1, 1, 1]
     assert (judged.clean_accuracy, judged.robust_accuracy) == (5 / 6, 4 / 6)
     np.testing.assert_array_equal(judged.examples.images, robustness.examples.images)
+
+
+def test_what_an_attack_found_outside_its_ball_breaks_nothing():
+    pixels = VALUES.astype(np.float32).reshape(-1, 1, 1, 1)
+    split = Split(pixels, (VALUES > 0.5).astype(np.int32), np.arange(6))
+    # The nearest adversarial images, of which those of 0.48, 0.45 and 0.55 are within 0.06.
+    attack = CarliniWagner(ThreatModel("l2", 0.06), iterations=100)
+    robustness = evaluate_robustness(boundary_at(0.5), split, [attack])
+    judged = judge_by(boundary_at(0.5), robustness, split)
+    assert (judged.examples.predictions != split.labels)[1:].all()
+    assert judged.robust.tolist() == robustness.robust.tolist() == [True, True, False, False, False, True]
+
+
+def test_transferred_figures_say_so():
+    pixels = VALUES.astype(np.float32).reshape(-1, 1, 1, 1)
+    split = Split(pixels, LABELS.astype(np.int32), np.arange(6))
+    judged = judge_by(
+        boundary_at(0.4), evaluate_robustness(boundary_at(0.5), split, [FGSM(ThreatModel("l_inf", 0.02))]), split
+    )
     assert "made for another model" in judged.summary()["warnings"][-1]

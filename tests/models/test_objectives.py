@@ -27,7 +27,9 @@ def test_trades_is_what_its_equation_says(beta):
     losses = TRADES(beta)(tf.constant(labels), tf.constant(attacked), tf.constant(clean))
     np.testing.assert_allclose(losses, trades_slowly(labels, attacked, clean, beta), rtol=1e-6)
     np.testing.assert_allclose(
-        TRADES(beta)(tf.constant(labels), tf.constant(clean)), trades_slowly(labels, clean, clean, 0), rtol=1e-6
+        TRADES(beta)(tf.constant(labels), tf.constant(clean), tf.constant(clean)),
+        trades_slowly(labels, clean, clean, 0),
+        rtol=1e-6,
     )
 
 
