@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .curve import draw_curve
-from .options import COUNT, ENDPOINT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, writable
+from .options import COUNT, ENDPOINT, EPSILONS, MODULES, PATH, RADIUS, SEED, FiniteFloat, drawable, writable
 from .target import AIMED, ATTACKS, Settings, Target, find_endpoint, find_target, make_attacks
 
 #: Images that a gallery shows.
@@ -96,6 +96,7 @@ def attack(
     if verify is not None:
         return _verify(verify, model, modules)
     settings = Settings(**options)
+    epsilon = epsilons[-1] if epsilons else epsilon
     where = (dataset, split, norm, epsilon, limit, seed, settings)
     if endpoint is not None:
         if model or record or card or epsilons or naive:
@@ -118,17 +119,18 @@ def attack(
         record = target.model / "records" / _title(target, settings).replace(" ", "-")
     elif record and not record.exists():
         writable(record)
-    for path in (json_file, save_images, gallery):
+    for path in (json_file, save_images):
         writable(path)
+    drawable(gallery)
     if epsilons is not None:
-        writable(curve)
+        drawable(curve)
         if record or json_file or save_images or gallery:
             raise InputError(
                 "--epsilons makes a table and a picture alone: leave out --record, --json, --save-images and --gallery."
             )
         draw_curve([target], settings, epsilons, curve)
         return
-    opened = _open_record(record, resume, target, settings)
+    opened = _open_record(record, resume, target, settings, "--epsilon or --attack" if card else "--record")
 
     from . import console
 
@@ -137,7 +139,6 @@ def attack(
 
     images, chosen, victim = target.images(), make_attacks(settings, target.threat), target.load(settings.with_detector)
     if record is not None:
-        record.parent.mkdir(exist_ok=True)
         opened = opened or _create_record(record, target, settings, chosen)
     with console.RichProgress() as progress, _failures_of(victim):
         parts = [part for attack in chosen for part in attack.parts]
@@ -194,8 +195,12 @@ def _record_settings(target: Target, settings: Settings, **more: Any) -> dict[st
     }
 
 
-def _open_record(folder: Path | None, resume: bool, target: Target, settings: Settings) -> Any:
-    """The record to go on with; None where there is none yet. Without TensorFlow."""
+def _open_record(folder: Path | None, resume: bool, target: Target, settings: Settings, other: str) -> Any:
+    """The record to go on with; None where there is none yet. Without TensorFlow.
+
+    Args:
+        other: the options by which it would be another record.
+    """
     from erkeras.errors import InputError
     from erkeras.evaluation.record import Record
 
@@ -203,10 +208,10 @@ def _open_record(folder: Path | None, resume: bool, target: Target, settings: Se
         return None
     record = Record.open(folder)
     if not resume:
-        raise InputError(f"{folder} exists: give another --record, delete it, or add --resume.")
+        raise InputError(f"{folder} exists: give another {other}, delete it, or add --resume.")
     differing = record.differs(_record_settings(target, settings))
     if differing:
-        raise InputError(f"{folder} was made with {differing}: give the same settings, or another --record.")
+        raise InputError(f"{folder} was made with {differing}: give the same settings, another {other}, or delete it.")
     return record
 
 
@@ -237,6 +242,8 @@ def _verify(folder: Path, model: Path | None, modules: tuple[str, ...]) -> None:
 
     record = Record.open(folder)
     asked = record.settings
+    if "asked" not in asked:
+        raise InputError(f"{folder} was made by erkeras detect: give a record that erkeras attack made.")
     # A record that a card keeps goes where its model goes.
     home = folder.absolute().parent.parent
     where = model or (home if (home / "card.json").is_file() else Path(asked["model"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import COUNT, EPSILONS, MODULES, PATH, SEED, writable
+from .options import COUNT, EPSILONS, MODULES, PATH, SEED, drawable, writable
 from .target import ATTACKS, Settings, Target, find_target, make_attacks
 
 
@@ -38,8 +38,8 @@ def curve(
     from erkeras.errors import InputError
     from erkeras.files import write_text
 
-    for path in (output, json_file):
-        writable(path)
+    drawable(output)
+    writable(json_file)
     settings = Settings(attacks)
     targets = [
         find_target(model, dataset, "test", norm, epsilons[-1], limit, seed, settings, modules) for model in models

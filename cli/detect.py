@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .detectors import ATTACKS, DETECTORS, Protocol, compare_detectors
-from .options import COUNT, ENDPOINT, EPSILON, PATH, SEED, FiniteFloat, writable
+from .options import COUNT, ENDPOINT, EPSILON, MODULES, PATH, SEED, FiniteFloat, drawable, writable
 
 #: Exit code of --exit-code.
 FOUND = 1
@@ -57,6 +57,7 @@ FOUND = 1
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--record", type=PATH, help="Folder for records of the attacks; those that are there serve again.")
 @click.option("--picture", type=PATH, help="Draw the scores of --evaluate, clean against attacked (PNG).")
+@MODULES
 @click.pass_context
 def detect(
     context: click.Context,
@@ -99,7 +100,7 @@ def detect(
         raise InputError(
             "--evaluate takes one model, --table several and no --picture, neither --exit-code: give one of the two."
         )
-    writable(picture)
+    drawable(picture)
     attack, fit_on = options.pop("attack"), options.pop("fit_on")
     pairs = None if table else (fit_on or attack, attack)
     report = compare_detectors((model, *paths), pairs, Protocol(**options), picture)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .options import import_modules
+
 DETECTORS = ("kd", "lid", "er1", "er2")
 ATTACKS = ("fgsm", "pgd", "cw")
 #: The paper's tables beside the familiar one: what detectors are fitted on there.
@@ -29,6 +31,7 @@ class Protocol:
     steps: int
     seed: int
     record: Path | None
+    modules: tuple[str, ...]
 
 
 def compare_detectors(
@@ -69,6 +72,7 @@ def compare_detectors(
     known: list[dict[str, Any]] = []
     with console.RichProgress() as progress:
         for path in models:
+            import_modules(protocol.modules)
             model = load_model("keras", path / "model.keras")
             halves = [
                 _attacked_half(path, model, title, clean, attacks, name, protocol, progress)
@@ -149,12 +153,13 @@ def _attacks(
     pair: tuple[str, str] | None, epsilon: float, bound: float, shape: Sequence[int], protocol: Protocol
 ) -> dict[str, Any]:
     from erkeras.attacks import FGSM, PGD, CarliniWagner
+    from erkeras.judging import JUDGING_STEP_RATIO
     from erkeras.threat import ThreatModel
 
     threat = ThreatModel("l_inf", epsilon)
     made = {
         "fgsm": FGSM(threat),
-        "pgd": PGD(threat, protocol.steps, epsilon / 30),
+        "pgd": PGD(threat, protocol.steps, JUDGING_STEP_RATIO * epsilon),
         "cw": CarliniWagner(
             ThreatModel.root_mean_square(bound, shape), confidence=protocol.confidence, iterations=protocol.iterations
         ),
@@ -207,7 +212,6 @@ def _record(protocol: Protocol, model: Path, attack_name: str, half: str, part: 
         "versions": versions(),
     }
     if not folder.exists():
-        protocol.record.mkdir(parents=True, exist_ok=True)
         return Record.create(folder, settings)
     record = Record.open(folder)
     differing = record.differs({key: value for key, value in settings.items() if key != "model"})
@@ -228,12 +232,12 @@ def _against_who_knows(
     """The detectors of one model against PGD that knows them, in both threat models."""
     from erkeras.attacks import PGD, aim_at_detector
     from erkeras.evaluation import detection
+    from erkeras.judging import JUDGING_STEP_RATIO
     from erkeras.threat import ThreatModel
 
-    chosen = {"l_inf": PGD(ThreatModel("l_inf", epsilon), protocol.steps, epsilon / 30)}
+    chosen = {"l_inf": PGD(ThreatModel("l_inf", epsilon), protocol.steps, JUDGING_STEP_RATIO * epsilon)}
     if "cw" in attacks:
-        threat = ThreatModel.root_mean_square(bound, shape)
-        chosen["l2"] = PGD(threat, protocol.steps, 2.5 * threat.epsilon / protocol.steps)
+        chosen["l2"] = PGD(ThreatModel.root_mean_square(bound, shape), protocol.steps)
     rows = []
     for norm, attack in chosen.items():
         name, model = seen[0].model, seen[0].detector.model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import COUNT, PATH, RADIUS, SEED, writable
+from .options import COUNT, MODULES, PATH, RADIUS, SEED, drawable, import_modules
 
 
 @click.command()
@@ -16,20 +16,30 @@ from .options import COUNT, PATH, RADIUS, SEED, writable
 @click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images to draw, drawn by the seed.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--output", type=PATH, default="embedding.png", show_default=True, help="The picture (PNG).")
-def embed(model: Path, epsilon: float | None, steps: int, limit: int, seed: int, output: Path) -> None:
+@MODULES
+def embed(
+    model: Path,
+    epsilon: float | None,
+    steps: int,
+    limit: int,
+    seed: int,
+    output: Path,
+    modules: tuple[str, ...],
+) -> None:
     """Draw the codes of test images, clean and under PGD, in two dimensions (t-SNE; Figures 5 and 6).
 
     MODEL is a folder that erkeras train wrote. One colour a class; triangles are misclassified.
     """
     from erkeras.data import check_dataset, load_dataset
     from erkeras.errors import InputError
+    from erkeras.judging import JUDGING_STEP_RATIO
     from erkeras.serving.folder import load_model, read_card
     from erkeras.threat import ThreatModel
 
     card = read_card(model)
     if not card["detector"]:
         raise InputError(f"{model} has no codes, but a purifier: give a model of another --defense.")
-    writable(output)
+    drawable(output)
     name = card["dataset"]["name"]
     check_dataset(name)
     threat = ThreatModel("l_inf", card["evaluation"]["epsilon"] if epsilon is None else epsilon)
@@ -41,8 +51,9 @@ def embed(model: Path, epsilon: float | None, steps: int, limit: int, seed: int,
     from erkeras.evaluation import draw_embedding, evaluate_robustness, project_codes
 
     images = load_dataset(name).test.sample(limit, seed)
+    import_modules(modules)
     network = load_model("keras", model / "model.keras")
-    pgd = PGD(threat, steps, threat.epsilon / 30)
+    pgd = PGD(threat, steps, JUDGING_STEP_RATIO * threat.epsilon)
     with console.RichProgress() as progress:
         progress.stage(f"attacking {len(images)} images", len(images) * pgd.work)
         found = evaluate_robustness(network, images, [pgd], seed=seed, progress=progress.advance)

@@ -30,6 +30,11 @@ class Commands(click.Group):
             sys.exit(super().main(*args, **kwargs) or 0)
         except InputError as error:
             self._fail(str(error))
+        except OSError as error:  # a disk that is full, a folder that is none
+            self._fail(f"{error}.")
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
         except click.UsageError as error:
             help_command = error.ctx.command_path if error.ctx else "erkeras"
             self._fail(f"{error.format_message().rstrip('.')}; {help_command} --help lists what is allowed.")

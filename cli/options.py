@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from erkeras.recipes import REGULARIZERS
 
 
 class FiniteFloat(click.FloatRange):
-    """A float within a range; not NaN, which a plain range lets through."""
+    """A float within a range; neither NaN nor infinite, which a plain range lets through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
 
 
@@ -97,14 +98,32 @@ ENDPOINT = click.option(
 SEED = click.IntRange(0, 2**31 - 1)
 
 
-def writable(path: Path | None) -> Path | None:
-    """The path of a file to write, if its folder is there.
+def import_modules(modules: Sequence[str]) -> None:
+    """Imports what --import named; after TensorFlow, under whose status line the wait for it belongs."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def drawable(path: Path | None) -> None:
+    """Checks the path of a picture to draw.
 
     Raises:
-        InputError: where it is not.
+        InputError: as `writable`, and for another suffix than .png.
+    """
+    from erkeras.errors import InputError
+
+    writable(path)
+    if path is not None and path.suffix != ".png":
+        raise InputError(f"{path} is not the name of a PNG picture: give a file that ends in .png.")
+
+
+def writable(path: Path | None) -> None:
+    """Checks the path of a file to write.
+
+    Raises:
+        InputError: where its folder is not there.
     """
     from erkeras.errors import InputError
 
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise InputError(f"{path} cannot be written: give a file in a folder that exists.")
-    return path

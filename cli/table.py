@@ -46,8 +46,7 @@ def table(models: tuple[Path, ...], evaluation: str | None, pairs: tuple[tuple[P
             mean, lowest, highest = row.accuracy(name)
             spread = f" ({100 * lowest:.1f} to {100 * highest:.1f})" if len(row.models) > 1 else ""
             cells.append(f"{percent(mean)}{spread}")
-        minutes = sum(model.minutes for model in row.models) / len(row.models)
-        lines.append([row.defense, str(len(row.models)), *cells, f"{minutes:.1f}"])
+        lines.append([row.defense, str(len(row.models)), *cells, f"{row.minutes:.1f}"])
     console.print_table(
         f"{found['title']}: {found['summary']['images']} images of {found['dataset']}, seed {found['seed']}; mean over "
         "models (lowest to highest)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .options import import_modules
 
 ATTACKS = (
     "fgsm",
@@ -80,8 +81,7 @@ class Target:
             return self._served()
         from erkeras.serving.folder import load_model
 
-        for module in self.modules:
-            importlib.import_module(module)
+        import_modules(self.modules)
         model = load_model(self.kind, self.path)
         if not with_detector:
             return model
@@ -182,8 +182,9 @@ def _check_size(dataset: str, shape: Sequence[int], model: str, wanted: Sequence
 def make_attacks(settings: Settings, threat: Any) -> list[Any]:
     """The attacks that were asked for, each once."""
     from erkeras.attacks import APGD, FAB, FGSM, PGD, AutoAttack, CarliniWagner, RayS, Square
+    from erkeras.judging import JUDGING_STEP_RATIO
 
-    step_size = threat.epsilon / 30 if settings.step_size is None else settings.step_size
+    step_size = JUDGING_STEP_RATIO * threat.epsilon if settings.step_size is None else settings.step_size
 
     def given(**options: Any) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}

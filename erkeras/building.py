@@ -79,11 +79,6 @@ def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) ->
     if recipe.noise:
         encoder = with_noise(encoder, recipe.noise)
     if not recipe.bottleneck:
-        if recipe.coefficient:
-            raise InputError(
-                f"the coefficient (lambda) is {recipe.coefficient:g} for a network without a code (--defense "
-                f"{recipe.defense}): give 0, or another defence."
-            )
         return without_bottleneck(encoder, classes)
     if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
         encoder = with_gaussian_code(encoder, recipe.coefficient)

@@ -63,6 +63,11 @@ class Row:
     def defense(self) -> str:
         return self.models[0].defense
 
+    @property
+    def minutes(self) -> float:
+        """Mean over the models."""
+        return statistics.mean(model.minutes for model in self.models)
+
     def accuracy(self, name: str) -> tuple[float, float, float]:
         """Mean, lowest and highest over the models."""
         values = [model.accuracies[name] for model in self.models]
@@ -110,9 +115,15 @@ def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
     elif title not in shared:
         raise InputError(f"not all models have an evaluation {title!r}: give one of {', '.join(shared) or 'none'}.")
     models = [_trained(folder, card, title) for folder, card in cards.items()]
-    images = {(model.evaluation["seed"], model.evaluation["summary"]["images"]) for model in models}
+    images = {
+        (model.evaluation["dataset"], model.evaluation["seed"], model.evaluation["summary"]["images"])
+        for model in models
+    }
     if len(images) > 1:
-        raise InputError(f"the evaluations {title!r} are of different images: attack all with one --seed and --limit.")
+        raise InputError(
+            f"the evaluations {title!r} are of different images: attack all on one --dataset with one --seed and "
+            "--limit."
+        )
     rows: dict[str, list[Trained]] = {}
     for model in models:
         rows.setdefault(f"{model.defense} {sorted(model.recipe.items())}", []).append(model)

@@ -45,22 +45,13 @@ class Record:
 
     @classmethod
     def create(cls, folder: Path, settings: dict[str, Any]) -> Record:
-        """Makes the folder of a new record, whole or not at all.
+        """A new record. Its folder is made with the first examples, so that an attack which is refused leaves none.
 
         Args:
             folder: must not exist.
             settings: plain values; `images` (how many), `image_shape` and `attacks` (each with a `name`) among them.
         """
-        settings = json.loads(json.dumps({"format": FORMAT, **settings}))
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        (partial / SETTINGS).write_text(json.dumps(settings, indent=1))
-        shape = (settings["images"], *settings["image_shape"])
-        np.lib.format.open_memmap(partial / IMAGES, "w+", np.float32, shape).flush()
-        (partial / EXAMPLES).touch()
-        partial.rename(folder)
-        return cls(folder, settings)
+        return cls(folder, json.loads(json.dumps({"format": FORMAT, **settings})))
 
     @classmethod
     def open(cls, folder: Path) -> Record:
@@ -95,6 +86,8 @@ class Record:
         Raises:
             InputError: where there is no file of examples, or a line before the last cannot be read.
         """
+        if not self.folder.exists():
+            return self._arrays([])
         try:
             rows = [json.loads(line) for line in self._whole_lines()]
             examples = self._arrays(rows)
@@ -106,6 +99,7 @@ class Record:
 
     def append(self, examples: Examples, seconds: list[float]) -> None:
         """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far."""
+        self._make()
         whole = self._whole_lines()
         start = len(whole)
         self._expand()
@@ -138,6 +132,22 @@ class Record:
         if not (self.folder / COMPRESSED).exists():
             write_arrays(self.folder / COMPRESSED, {"images": self._open_images("r")})
         (self.folder / IMAGES).unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        """The folder, whole or not at all, where there is none."""
+        if self.folder.exists():
+            return
+        partial = self.folder.with_name(f".{self.folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / SETTINGS).write_text(json.dumps(self.settings, indent=1))
+        np.lib.format.open_memmap(partial / IMAGES, "w+", np.float32, self._shape).flush()
+        (partial / EXAMPLES).touch()
+        partial.rename(self.folder)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.settings["images"], *self.settings["image_shape"])
 
     def _expand(self) -> None:
         """Of a record that lost a line after its end: takes back what `finish` did to the images."""
@@ -178,7 +188,9 @@ class Record:
             distance=column("distance", np.float32),
             queries=table("queries"),
             gradients=table("gradients"),
-            images=np.array(self._open_images("r")[: len(rows)]),
+            images=np.array(self._open_images("r")[: len(rows)])
+            if rows
+            else np.zeros((0, *self._shape[1:]), np.float32),
         )
 
 

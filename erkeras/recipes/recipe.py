@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from erkeras.errors import InputError
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -47,6 +49,9 @@ class Recipe:
         generator_learning_rate: of generator and critic.
         purifier_steps, purifier_restarts, purifier_step_size: of the search for the nearest image that the generator
             can make; see `DefenseGAN`.
+
+    Raises:
+        InputError: for a regularizer where there is no code.
     """
 
     network: str
@@ -85,3 +90,10 @@ class Recipe:
     purifier_steps: int = 200
     purifier_restarts: int = 10
     purifier_step_size: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.coefficient and not self.bottleneck:
+            raise InputError(
+                f"the coefficient (lambda) is {self.coefficient:g} for a network without a code (--defense "
+                f"{self.defense}): give 0, or another defence."
+            )

@@ -6,7 +6,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -179,22 +180,32 @@ class _Rest:
 
     def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
         body = {"signature_name": signature, "inputs": {name: _as_json(value) for name, value in inputs.items()}}
-        outputs = self._answer("POST", ":predict", timeout, json.dumps(body).encode())["outputs"]
+        answer = self._answer("POST", ":predict", timeout, json.dumps(body).encode())
+        with self._as_tensorflow_serving():
+            outputs = answer["outputs"]
         if not isinstance(outputs, dict):  # the only output comes without its name
             names = {bytes_twin(name): names for name, names in SIGNATURES.items()} | SIGNATURES
             outputs = {names.get(signature, ("output",))[0]: outputs}
         return {name: np.asarray(value, DTYPES.get(name)) for name, value in outputs.items()}
 
     def signatures(self, timeout: float) -> Shapes:
-        described = self._answer("GET", "/metadata", timeout)["metadata"]["signature_def"]["signature_def"]
-        return {
-            name: {
-                key: [int(dimension["size"]) for dimension in tensor["tensor_shape"].get("dim", [])]
-                for key, tensor in signature["inputs"].items()
+        answer = self._answer("GET", "/metadata", timeout)
+        with self._as_tensorflow_serving():
+            return {
+                name: {
+                    key: [int(dimension["size"]) for dimension in tensor["tensor_shape"].get("dim", [])]
+                    for key, tensor in signature["inputs"].items()
+                }
+                for name, signature in answer["metadata"]["signature_def"]["signature_def"].items()
+                if signature["inputs"]  # not TensorFlow's own __saved_model_init_op
             }
-            for name, signature in described.items()
-            if signature["inputs"]  # not TensorFlow's own __saved_model_init_op
-        }
+
+    @contextmanager
+    def _as_tensorflow_serving(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"{self._url} does not answer as TensorFlow Serving does: check the address.") from error
 
     def close(self) -> None:
         self._pool.clear()
@@ -213,8 +224,9 @@ class _Rest:
             answer = json.loads(response.data)
         except ValueError:
             answer = {"error": response.data.decode(errors="replace")}
-        if response.status != 200 or "error" in answer:
-            reason = answer.get("error") or f"status {response.status}"
+        refusal = answer.get("error") if isinstance(answer, dict) else None
+        if response.status != 200 or refusal:
+            reason = refusal or f"status {response.status}"
             raise InputError(f"{self._url} refused the request: {_one_line(reason)}")
         return answer
 

@@ -88,6 +88,13 @@ def test_a_record_of_another_model_or_version_is_refused(record, saved_model, an
     refused(run("--verify", record, anywhere / "missing"), "missing does not exist")
 
 
+def test_a_record_that_detect_made_is_not_verified(record):
+    settings = json.loads((record / "settings.json").read_text())
+    del settings["asked"]
+    (record / "settings.json").write_text(json.dumps(settings))
+    refused(run("--verify", record), "was made by erkeras detect")
+
+
 def test_a_tampered_record_is_found_out(record):
     path = record / "examples.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -111,6 +118,9 @@ def test_a_tampered_record_is_found_out(record):
         (["{model}", "--attack", "cw"], "l2"),
         (["{model}", "--attack", "rays", "--norm", "l2", "--epsilon", "1"], "l_inf"),
         (["{model}", "--attack", "autoattack", "--attack", "apgd-ce"], "each attack once"),
+        (["{model}", "--attack", "autoattack", "--attack", "apgd-ce", "--record", "r"], "each attack once"),
+        (["{model}", "--gallery", "picture.gif"], "picture.gif is not the name of a PNG picture"),
+        (["{model}", "--epsilons", "0:1.2:0.1"], "1.2"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(anywhere, saved_model, arguments, message):
@@ -157,7 +167,7 @@ def test_a_card_takes_the_figures_and_keeps_the_record(anywhere, saved_model):
     model = shutil.copytree(saved_model, anywhere / "model")
     common = ["--card", *SHORT]
     assert run(model, "--attack", "square", *common).exit_code == 0
-    refused(run(model, "--attack", "square", *common), "exists: give another --record")
+    refused(run(model, "--attack", "square", *common), "exists: give another --epsilon or --attack, delete it")
     result = run(model, "--attack", "rays", *common, "--limit", "20")
     assert result.exit_code == 0, result.output
     card = read_card(model)

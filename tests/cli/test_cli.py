@@ -41,7 +41,10 @@ def fails_cleanly(result, message, folder):
     [
         (["--dataset", "nope"], "there is no data set 'nope'"),
         (["--epsilon", "-0.1"], "-0.1 is not in the range"),
-        (["--epsilon", "nan"], "'nan' is not a number"),
+        (["--epsilon", "nan"], "'nan' is not a finite number"),
+        (["--learning-rate", "inf"], "'inf' is not a finite number"),
+        (["--defense", "none", "--coefficient", "0.1"], "the coefficient (lambda) is 0.1 for a network without a code"),
+        (["--output", "/dev/null/model"], "Not a directory"),
         (["--epsilon", "1.5"], "1.5 is not in the range"),
         (["--epsilon", "much"], "'much' is not a valid"),
         (["--epochs", "0"], "0 is not in the range"),

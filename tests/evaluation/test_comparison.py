@@ -13,7 +13,8 @@ from erkeras.serving.folder import FORMAT
 N = 40
 
 
-def saved(folder, defense, seed, broken, later=(), wrong=(), title="pgd l_inf 0.1 test", evaluation_seed=0, epochs=3):
+def saved(folder, defense, seed, broken, later=(), wrong=(), title="pgd l_inf 0.1 test", evaluation_seed=0, epochs=3,
+          dataset="digits"):  # fmt: skip
     """A folder with the card and the record of a model under which these images do not stand."""
     folder.mkdir()
     broken_by = np.full(N, STANDING, np.int32)
@@ -44,7 +45,7 @@ def saved(folder, defense, seed, broken, later=(), wrong=(), title="pgd l_inf 0.
         "evaluations": [
             {
                 "title": title,
-                "dataset": "digits",
+                "dataset": dataset,
                 "seed": evaluation_seed,
                 "summary": summary,
                 "record": "record",
@@ -100,6 +101,8 @@ def test_what_cannot_be_compared_is_refused(models, tmp_path):
         read_rows(models, "rays")
     with pytest.raises(InputError, match="are of different images"):
         read_rows([*models, saved(tmp_path / "d", "none", 0, broken=[], evaluation_seed=5)])
+    with pytest.raises(InputError, match="are of different images"):
+        read_rows([*models, saved(tmp_path / "f", "none", 0, broken=[], dataset="npz:digits.npz")])
     only = read_rows([saved(tmp_path / "e", "none", 7, broken=[])])[0]
     with pytest.raises(InputError, match="have no seed in common"):
         compare(only, read_rows(models)[0], "pgd")

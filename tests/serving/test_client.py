@@ -194,6 +194,34 @@ def test_what_is_refused_is_not_tried_again(served):
         assert client.classify(IMAGES)["label"].tolist() == [5] * 5
 
 
+@pytest.mark.parametrize("content", [b"{}", b"7", b"[]", b'{"metadata": {"signature_def": 3}}', b'{"outputs": {}}'])
+def test_who_is_no_tensorflow_serving(content):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("localhost", 0), Other)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    try:
+        with (
+            Client(f"http://localhost:{http.server_port}/v1/models/digits") as client,
+            pytest.raises(InputError, match="does not answer as TensorFlow Serving does"),
+        ):
+            client.classify(IMAGES)
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
 def test_a_slow_answer_is_not_waited_for(served):
     served.plan = [HANG, HANG]
     with Client(served.url, timeout=0.3, retries=1, backoff=0.01) as client:

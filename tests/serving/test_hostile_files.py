@@ -12,7 +12,7 @@ from keras import layers
 from erkeras.data import load_dataset, read_arrays
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
-from erkeras.evaluation.record import Record
+from erkeras.evaluation import Examples, Record
 from erkeras.serving import load_model
 
 
@@ -73,6 +73,10 @@ def test_the_images_of_a_record_with_a_pickle_are_refused(tmp_path, marker):
     folder = tmp_path / "record"
     images = np.zeros((1, 2, 2, 1), np.float32)
     record = Record.create(folder, {"images": 1, "image_shape": list(images.shape[1:]), "attacks": []})
+    zeros = np.zeros(1, np.int32)
+    none = np.zeros((1, 0), np.int64)
+    record.append(Examples(zeros, zeros, zeros, zeros - 1, zeros, np.zeros(1, np.float32), none, none, images), [])
+    assert len(record.read()) == 1
     bomb = np.empty(1, object)
     bomb[0] = Bomb(marker)
     (found,) = folder.glob("*.npy")
