@@ -113,6 +113,21 @@ def test_recipes_of_every_set_train_a_step(name, dataset):
         assert np.mean(moved) > 0.8, name  # a bias of the critic may be clipped to where it was
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset", "defense", "setting", "value"),
+    [
+        ("default", "mnist", "er-classifier-minus", "coefficient", 0.1),  # chosen on validation images
+        ("paper", "mnist", "er-classifier-minus", "coefficient", 5e-4),
+        ("default", "mnist", "rse", "noise", 0.4),
+        ("default", "cifar10", "rse", "noise", 0.2),  # Liu et al.'s
+        ("paper", "mnist", "trades", "beta", 1.0),  # Zhang et al.'s
+        ("paper", "cifar10", "er-trades", "beta", 6.0),
+    ],
+)
+def test_rows_have_what_was_chosen_for_them_or_their_papers_settings(name, dataset, defense, setting, value):
+    assert getattr(find_recipe(name, dataset, SETS[dataset], defense), setting) == value
+
+
 def test_recipes_are_chosen_by_the_kind_of_set():
     paper = {name: find_recipe("paper", name, shape) for name, shape in SETS.items() if name != "digits"}
     settings = ("code_size", "batch_size", "learning_rate", "coefficient", "epsilon", "augment")

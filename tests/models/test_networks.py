@@ -16,7 +16,6 @@ from erkeras.threat import ThreatModel
 SHAPES = {
     "digits": [(8, 8, 1), (9, 11, 3)],
     "mnist": [(28, 28, 1)],
-    "mnist-medium": [(28, 28, 1)],
     "mnist-deep": [(28, 28, 1), (16, 20, 3)],
     "mnist-large": [(28, 28, 1)],
     "colour": [(32, 32, 3), (16, 20, 1), (64, 64, 3), (96, 96, 3)],
@@ -148,6 +147,7 @@ def test_vgg_classifier_is_the_authors():
     [
         ("vgg16", (28, 28, 1), "vgg16 halves an image five times and was given 28 x 28: give 32 x 32"),
         ("tiny-imagenet", (31, 64, 3), "vgg19 .* was given 64 x 31"),
+        ("mnist-deep", (28, 15, 1), "mnist-deep leaves nothing of images of 15 x 28: give 16 x 16 or more"),
         ("stl10", (64, 96, 3), "stl10 leaves nothing of images of 96 x 64: give larger ones than 64 x 64"),
     ],
 )

@@ -18,7 +18,6 @@ from erkeras.models.networks.mnist import (
     build_mnist_classifier,
     build_mnist_deep_encoder,
     build_mnist_encoder,
-    build_mnist_medium_encoder,
 )
 from erkeras.models.networks.strided import (
     build_mnist_large_classifier,
@@ -35,7 +34,6 @@ Builder = Callable[..., keras.Model]
 NETWORKS: dict[str, tuple[Builder, Builder]] = {
     "digits": (build_digits_encoder, build_digits_classifier),
     "mnist": (build_mnist_encoder, build_mnist_classifier),
-    "mnist-medium": (build_mnist_medium_encoder, build_mnist_classifier),
     "mnist-deep": (build_mnist_deep_encoder, build_mnist_classifier),
     "mnist-large": (build_mnist_large_encoder, build_mnist_large_classifier),
     "colour": (build_colour_encoder, build_colour_classifier),
@@ -80,7 +78,6 @@ __all__ = [
     "build_mnist_encoder",
     "build_mnist_large_classifier",
     "build_mnist_large_encoder",
-    "build_mnist_medium_encoder",
     "build_networks",
     "build_stl10_classifier",
     "build_stl10_encoder",
