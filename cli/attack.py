@@ -96,7 +96,10 @@ def attack(
     if verify is not None:
         return _verify(verify, model, modules)
     settings = Settings(**options)
-    epsilon = epsilons[-1] if epsilons else epsilon
+    if epsilons:
+        if epsilon is not None:
+            raise InputError("--epsilons was given with --epsilon: leave one out.")
+        epsilon = epsilons[-1]
     where = (dataset, split, norm, epsilon, limit, seed, settings)
     if endpoint is not None:
         if model or record or card or epsilons or naive:

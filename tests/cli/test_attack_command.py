@@ -121,6 +121,7 @@ def test_a_tampered_record_is_found_out(record):
         (["{model}", "--attack", "autoattack", "--attack", "apgd-ce", "--record", "r"], "each attack once"),
         (["{model}", "--gallery", "picture.gif"], "picture.gif is not the name of a PNG picture"),
         (["{model}", "--epsilons", "0:1.2:0.1"], "1.2"),
+        (["{model}", "--epsilons", "0:0.2:0.1", "--epsilon", "0.1"], "--epsilons was given with --epsilon"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(anywhere, saved_model, arguments, message):
