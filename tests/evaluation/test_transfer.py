@@ -34,6 +34,7 @@ def test_the_judge_decides_what_was_right_and_what_was_broken():
     assert judged.examples.clean_predictions.tolist() == [0, 0, 1, 1, 1, 1]
     assert (judged.clean_accuracy, judged.robust_accuracy) == (5 / 6, 4 / 6)
     np.testing.assert_array_equal(judged.examples.images, robustness.examples.images)
+    assert "made for another model" in judged.summary()["warnings"][-1]
 
 
 def test_what_an_attack_found_outside_its_ball_breaks_nothing():
@@ -45,12 +46,3 @@ def test_what_an_attack_found_outside_its_ball_breaks_nothing():
     judged = judge_by(boundary_at(0.5), robustness, split)
     assert (judged.examples.predictions != split.labels)[1:].all()
     assert judged.robust.tolist() == robustness.robust.tolist() == [True, True, False, False, False, True]
-
-
-def test_transferred_figures_say_so():
-    pixels = VALUES.astype(np.float32).reshape(-1, 1, 1, 1)
-    split = Split(pixels, LABELS.astype(np.int32), np.arange(6))
-    judged = judge_by(
-        boundary_at(0.4), evaluate_robustness(boundary_at(0.5), split, [FGSM(ThreatModel("l_inf", 0.02))]), split
-    )
-    assert "made for another model" in judged.summary()["warnings"][-1]
