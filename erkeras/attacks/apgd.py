@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from erkeras import randomness
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
-from erkeras.attacks.losses import LOSSES, check_classes, check_loss
+from erkeras.attacks.contract import Batch, Goal, Logits, State
+from erkeras.attacks.losses import LOSSES, check_classes, check_loss, loss_name
 from erkeras.attacks.targets import target_classes
+from erkeras.attacks.tensors import ascend, random_directions, where
 from erkeras.errors import InputError
 
-#: Of a loss in the attack's name.
-_SHORT_NAMES = {"cross_entropy": "ce", "dlr": "dlr", "margin": "margin"}
 #: Weight of the gradient step against the last move (the paper's alpha), after the first step.
 _ALPHA = 0.75
 
@@ -32,7 +31,7 @@ class APGD(Attack):
 
     The step size starts at 2 epsilon. At checkpoints it is halved, and the attempt goes on from the best point so
     far, if since the last checkpoint the loss rose in at most `rho` of the steps, or if neither the step size nor
-    the best loss changed. Every iterate is judged and the first that is misclassified ends the attempt.
+    the best loss changed. Every iterate is classified and the first that is misclassified ends the attempt.
 
     Its name tells the losses apart: "apgd-ce", "apgd-dlr", "apgd-margin"; with targets "apgd-t" (for dlr),
     "apgd-t-ce", "apgd-t-margin". The paper's APGD-T is `APGD(threat, loss="dlr", targets=9)`.
@@ -42,10 +41,10 @@ class APGD(Attack):
         loss: "cross_entropy", "margin" or "dlr".
         targets: 0 for any other class; k to ask in turn for the k classes of the highest clean logits.
         restarts: attempts (for each target), each from a start of its own.
-        iterations: gradient steps; a point is judged before the first and after each.
-        rho: portion of steps in [0, 1] that must be exceeded by those in which the loss rose.
+        iterations: gradient steps; a point is classified before the first and after each.
+        rho: fraction of steps in [0, 1] that must be exceeded by those in which the loss rose.
         eot: passes whose gradients are averaged at each point (expectation over transformation), for models that
-            are randomised; the last of them judges it.
+            are randomised; the last of them classifies it.
 
     Raises:
         InputError: for an unknown loss or a number out of range.
@@ -59,19 +58,14 @@ class APGD(Attack):
     eot: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("restarts", "iterations", "eot"):
-            if getattr(self, field) < 1:
-                raise InputError(f"APGD's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
+        check_counts("APGD", restarts=self.restarts, iterations=self.iterations, eot=self.eot)
         if not 0 <= self.rho <= 1:
             raise InputError(f"APGD's rho is {self.rho}: give a number from 0 to 1.")
         check_loss("APGD", self.loss, self.targets)
 
     @property
     def name(self) -> str:
-        loss = _SHORT_NAMES[self.loss]
-        if not self.targets:
-            return f"apgd-{loss}"
-        return "apgd-t" if self.loss == "dlr" else f"apgd-t-{loss}"
+        return loss_name("apgd", self.loss, self.targets)
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -105,9 +99,13 @@ class APGD(Attack):
         }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
-        outputs, losses, gradient = self._ascent(logits, batch, state)
+        return self.step_towards(self, logits, batch, state)
+
+    def step_towards(self, goal: Goal, logits: Logits, batch: Batch, state: State) -> State:
+        """Takes one step of every slot towards a goal: its own loss, or that of an attack which holds this one."""
+        outputs, losses, gradient = self._ascend(goal, logits, batch, state)
         best = losses > state["loss"]
-        observed = self.observe(batch, state, state["point"], outputs, losses)
+        observed = goal.observe(batch, state, state["point"], outputs, losses)
         best_gradient = where(best, gradient, state["best_gradient"])
 
         rises = state["rises"] + tf.cast(losses > state["last_loss"], tf.float32)
@@ -132,19 +130,13 @@ class APGD(Attack):
         }
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
-        """What it ascends, `[n]`."""
+        """Gives what it ascends, `[n]`."""
         return LOSSES[self.loss](batch.labels, outputs, targets)
 
     def _start(self, batch: Batch) -> tf.Tensor:
         """A random direction at full length."""
-        draw = randomness.uniform if self.threat.norm == "l_inf" else randomness.normal
-        noise = draw(randomness.row_keys(batch.seeds), tf.shape(batch.images)[1:])
-        if self.threat.norm == "l_inf":
-            noise = 2 * noise - 1
-            noise /= tf.maximum(tf.reduce_max(tf.abs(noise), axis=[1, 2, 3], keepdims=True), 1e-12)
-        else:
-            noise = self.threat.steepest(noise)
-        return self.threat.project(batch.images + self.threat.epsilon * noise, batch.images)
+        directions = random_directions(self.threat, batch.images, batch.seeds)
+        return self.threat.project(batch.images + self.threat.epsilon * directions, batch.images)
 
     def _windows(self) -> np.ndarray:
         """For each step the length of the window that a checkpoint ends there (Section 3.1), else 0.
@@ -160,16 +152,12 @@ class APGD(Attack):
             checkpoint += window
         return windows
 
-    def _ascent(self, logits: Logits, batch: Batch, state: State) -> Any:
+    def _ascend(self, goal: Goal, logits: Logits, batch: Batch, state: State) -> Any:
         """Outputs and losses of the last pass, and the mean gradient of all."""
-        point = state["point"]
 
         def one_pass() -> Any:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(point)
-                outputs = logits(point)
-                losses = self.objective(batch, outputs, state.get("target"))
-            return outputs, losses, gradient_of(tape, losses, point)
+            targets = state.get("target")
+            return ascend(logits, state["point"], lambda outputs: goal.objective(batch, outputs, targets))
 
         outputs, losses, gradient = one_pass()
         if self.eot == 1:

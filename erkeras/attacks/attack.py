@@ -1,4 +1,4 @@
-"""The contract of every attack: settings in an immutable object, pure TensorFlow functions, one runner.
+"""The base of every attack: settings in an immutable object, pure TensorFlow functions, one runner.
 
 An attack is a frozen dataclass. The smallest one gives `perturb`: one shot at every image. One that iterates gives
 `initial` and `step` instead, and the runner (`runner.py`) takes all images through them on one fixed batch, so that
@@ -8,30 +8,31 @@ a verdict does not depend on how many images there are, on their order, or on th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State, where
+from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State
 from erkeras.attacks.losses import cross_entropy
 from erkeras.attacks.runner import run
+from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
+from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Base of all attacks.
+    """Base of all attacks, each a frozen dataclass of settings.
 
     Args:
         threat: what the attack may do to an image.
     """
 
-    threat: ThreatModel = field(default_factory=ThreatModel)
+    threat: ThreatModel = ThreatModel()
 
     #: What it asks of the model: "gradients", "logits" or "labels".
     knowledge: ClassVar[str] = "gradients"
@@ -47,7 +48,7 @@ class Attack:
 
     @property
     def name(self) -> str:
-        """What tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
+        """Tells it apart from the other attacks of an evaluation; most attacks have one as a class attribute."""
         raise NotImplementedError
 
     @property
@@ -57,7 +58,7 @@ class Attack:
 
     @property
     def attempts(self) -> int:
-        """How often each image is tried (restarts, targets), each time in its own way; at most as long as it stands."""
+        """Counts how often each image is tried, at most (restarts, targets), each time in its own way."""
         return 1
 
     @property
@@ -73,7 +74,7 @@ class Attack:
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0
     ) -> tf.Tensor:
-        """One shot at every image, as a pure function of its arguments; what training calls.
+        """Takes one shot at every image, as a pure function of its arguments; what training calls.
 
         Args:
             logits: images `[n, height, width, channels]` -> logits `[n, classes]`.
@@ -88,11 +89,11 @@ class Attack:
         raise NotImplementedError
 
     def initial(self, batch: Batch) -> State:
-        """What an attempt knows before its first step; no pass through the model is made here."""
+        """Gives what an attempt knows before its first step; no pass through the model is made here."""
         return {}
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
-        """One step of every slot, each a pure function of its own row: `passes` through the model.
+        """Takes one step of every slot, each a pure function of its own row: `passes` through the model.
 
         The state holds, beside what `initial` gave,
 
@@ -109,7 +110,7 @@ class Attack:
         return {**state, **self.observe(batch, state, found, outputs, cross_entropy(batch.labels, outputs))}
 
     def observe(self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor) -> State:
-        """The state's entries once candidates inside the ball were judged: the first success ends an attempt."""
+        """Gives the state's entries once candidates inside the ball were classified; a success ends an attempt."""
         success = self.broken(batch.labels, outputs)
         better = success | (loss > state["loss"])
         return {
@@ -120,7 +121,7 @@ class Attack:
         }
 
     def broken(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """bool `[n]`: whether the outputs are what the attacker wants: any label but the true one."""
+        """Tells, bool `[n]`, whether the outputs are what the attacker wants: any label but the true one."""
         return self.predictions(outputs) != labels
 
     def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
@@ -141,7 +142,7 @@ class Attack:
         seed: int = 0,
         indices: Any = None,
         internal_batch: int = INTERNAL_BATCH,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Attacked:
         """Attacks every image.
 
@@ -154,31 +155,13 @@ class Attack:
             indices: int `[n]`, the images' original indices; their positions by default.
             internal_batch: how many images the model sees at once, whatever n is. Another number can change a
                 borderline verdict, by rounding: change it only to fit a device's memory.
-            progress: called with units of work that are done; they sum to n x `work`.
+            progress: hears of the units of work that are done; they sum to n x `work`.
 
         Raises:
             InputError: for images or labels that do not fit each other, the bounds or the model.
         """
-        images, labels, indices = self._check(images, labels, indices)
-        return run(self, model, images, labels, indices, seed, internal_batch, progress or (lambda _: None))
-
-    def _check(self, images: Any, labels: Any, indices: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = np.asarray(images, np.float32)
-        labels = np.asarray(labels).astype(np.int32).reshape(-1)
-        indices = np.arange(len(images)) if indices is None else np.asarray(indices)
-        if images.ndim != 4:
-            raise InputError(
-                f"the images have shape {images.shape}: give [n, height, width, channels], with channels 1 for grey."
-            )
-        if not len(images) == len(labels) == len(indices):
-            raise InputError(
-                f"there are {len(images)} images, {len(labels)} labels and {len(indices)} indices: "
-                "give one label, and one index, for each image."
-            )
-        lower, upper = self.threat.lower, self.threat.upper
-        if not np.all((images >= lower) & (images <= upper)):  # false for NaN too
-            raise InputError(f"some pixels are outside [{lower:g}, {upper:g}] or not numbers: scale the images.")
-        return images, labels, indices.astype(np.int64)
+        images, labels, indices = check_images(self.threat, images, labels, indices)
+        return run(self, model, images, labels, indices, seed, internal_batch, progress or Progress())
 
     def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -186,6 +169,35 @@ class Attack:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**{**config, "threat": ThreatModel(**config["threat"])})
+
+
+def check_images(
+    threat: ThreatModel, images: Any, labels: Any, indices: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checks what is to be attacked.
+
+    Returns:
+        Images float32, labels int32 and indices int64, by default the positions.
+
+    Raises:
+        InputError: for images or labels that do not fit each other or the bounds.
+    """
+    images = np.asarray(images, np.float32)
+    labels = np.asarray(labels).astype(np.int32).reshape(-1)
+    indices = np.arange(len(images)) if indices is None else np.asarray(indices)
+    if images.ndim != 4:
+        raise InputError(
+            f"the images have shape {images.shape}: give [n, height, width, channels], with channels 1 for grey."
+        )
+    if not len(images) == len(labels) == len(indices):
+        raise InputError(
+            f"there are {len(images)} images, {len(labels)} labels and {len(indices)} indices: "
+            "give one label, and one index, for each image."
+        )
+    lower, upper = threat.lower, threat.upper
+    if not np.all((images >= lower) & (images <= upper)):  # false for NaN too
+        raise InputError(f"some pixels are outside [{lower:g}, {upper:g}] or not numbers: scale the images.")
+    return images, labels, indices.astype(np.int64)
 
 
 def serializable(cls: type) -> type:

@@ -3,19 +3,20 @@ parameter-free attacks")."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from erkeras.attacks.apgd import APGD
-from erkeras.attacks.attack import Attack, serializable
+from erkeras.attacks.attack import Attack, check_images, serializable
 from erkeras.attacks.contract import INTERNAL_BATCH, Attacked
 from erkeras.attacks.fab import FAB
 from erkeras.attacks.square import Square
 from erkeras.attacks.victim import as_victim
 from erkeras.errors import InputError
+from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
 
 #: Target classes of APGD-T and FAB-T.
@@ -97,28 +98,54 @@ class AutoAttack(Attack):
         seed: int = 0,
         indices: Any = None,
         internal_batch: int = INTERNAL_BATCH,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Attacked:
-        """As for any attack."""
-        images, labels, indices = self._check(images, labels, indices)
-        report = progress or (lambda units: None)
-        victim = as_victim(model)
-        if len(images):
-            # Before the first attack has spent its time.
-            self.check(victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1], images.shape[1:])
-        found: Attacked | None = None
-        for attack in self.parts:
-            rows = np.arange(len(images)) if found is None else np.flatnonzero(~found.success)
-            report(attack.work * (len(images) - len(rows)))
-            result = attack(
-                victim,
-                images[rows],
-                labels[rows],
-                seed=seed,
-                indices=indices[rows],
-                internal_batch=internal_batch,
-                progress=progress,
-            )
-            found = result if found is None else found.followed_by(result, rows)
-        assert found is not None
-        return found
+        """Attacks every image, as any attack does."""
+        return attack_in_turn(
+            self.parts,
+            model,
+            images,
+            labels,
+            seed=seed,
+            indices=indices,
+            internal_batch=internal_batch,
+            progress=progress,
+        )
+
+
+def attack_in_turn(
+    attacks: Sequence[Attack],
+    model: Any,
+    images: Any,
+    labels: Any,
+    *,
+    seed: int = 0,
+    indices: Any = None,
+    internal_batch: int = INTERNAL_BATCH,
+    progress: Progress | None = None,
+) -> Attacked:
+    """Runs attacks one after the other, each on the images that still stand; arguments as for any attack."""
+    images, labels, indices = check_images(attacks[0].threat, images, labels, indices)
+    progress = progress or Progress()
+    victim = as_victim(model)
+    if len(images):
+        # Before the first attack has spent its time.
+        classes = victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1]
+        for attack in attacks:
+            attack.check(classes, images.shape[1:])
+    found: Attacked | None = None
+    for attack in attacks:
+        rows = np.arange(len(images)) if found is None else np.flatnonzero(~found.success)
+        progress.advance(attack.work * (len(images) - len(rows)))
+        result = attack(
+            victim,
+            images[rows],
+            labels[rows],
+            seed=seed,
+            indices=indices[rows],
+            internal_batch=internal_batch,
+            progress=progress,
+        )
+        found = result if found is None else found.followed_by(result, rows)
+    assert found is not None
+    return found

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import tensorflow as tf
 
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
-from erkeras.attacks.fused import fused
+from erkeras.attacks.contract import Batch, Logits, State
 from erkeras.attacks.losses import margin
+from erkeras.attacks.tensors import fused, gradient_of, where
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
-#: The box is this portion of tanh's range. At its ends, where many pixels are, tanh is then steep enough for them to
+#: The box is this fraction of tanh's range. At its ends, where many pixels are, tanh is then steep enough for them to
 #: leave; at the ends of tanh itself none ever would.
-_PORTION = 0.99
+_FRACTION = 0.99
 #: Adam's (Kingma and Ba 2015).
 _BETA_1, _BETA_2, _SMALL = 0.9, 0.999, 1e-8
-#: The loss is looked at after each such portion of the iterations, and has to fall by this portion.
+#: The loss is looked at after each such fraction of the iterations, and has to fall by this fraction.
 _LOOKS, _FALL = 10, 1e-4
 _HIGHEST_CONSTANT = 1e10
 
@@ -34,7 +35,7 @@ class CarliniWagner(Attack):
 
     (section VI.A, with f_6 of section V.A). The constant c is searched for each image on its own: ten times more
     until an adversarial image is found, then halfway between the highest that failed and the lowest that did not.
-    Every iterate of every search is judged.
+    Every iterate of every search is classified.
 
     Args:
         threat: pixel bounds, and the ball that counts as success; its norm must be l2. What is found may be outside.
@@ -47,7 +48,7 @@ class CarliniWagner(Attack):
             tenth of the iterations.
     """
 
-    threat: ThreatModel = field(default_factory=lambda: ThreatModel("l2", 1.0))
+    threat: ThreatModel = ThreatModel("l2", 1.0)
     confidence: float = 0.0
     learning_rate: float = 0.01
     binary_search_steps: int = 9
@@ -61,9 +62,7 @@ class CarliniWagner(Attack):
     def __post_init__(self) -> None:
         if self.threat.norm != "l2":
             raise InputError(f"Carlini and Wagner's attack is given the norm {self.threat.norm}: give l2.")
-        for name in ("binary_search_steps", "iterations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"CarliniWagner's {name} is {getattr(self, name)}: give a whole number of 1 or more.")
+        check_counts("CarliniWagner", binary_search_steps=self.binary_search_steps, iterations=self.iterations)
         for name in ("learning_rate", "initial_constant"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"CarliniWagner's {name} is {getattr(self, name)}: give a number above 0.")
@@ -114,7 +113,7 @@ class CarliniWagner(Attack):
         derivative = self._scale / tf.square(tf.cosh(state["start"] + state["shift"]))
         adversarial = margins > self.confidence
         return {
-            **self._judge(batch, state, images, adversarial),
+            **self._observe(batch, state, images, adversarial),
             **self._search(
                 {**state, **_adam(state, derivative * (gradients + 2 * perturbations), self.learning_rate)},
                 weighted + tf.reduce_sum(tf.square(perturbations), axis=[1, 2, 3]),
@@ -122,7 +121,7 @@ class CarliniWagner(Attack):
             ),
         }
 
-    def _judge(self, batch: Batch, state: State, images: tf.Tensor, adversarial: tf.Tensor) -> State:
+    def _observe(self, batch: Batch, state: State, images: tf.Tensor, adversarial: tf.Tensor) -> State:
         distance = self.threat.distance(images, batch.images)
         nearer = adversarial & (-distance > state["loss"])
         return {
@@ -165,7 +164,7 @@ class CarliniWagner(Attack):
 
     @property
     def _scale(self) -> float:
-        return (self.threat.upper - self.threat.lower) / 2 / _PORTION
+        return (self.threat.upper - self.threat.lower) / 2 / _FRACTION
 
     def _image(self, positions: tf.Tensor) -> tf.Tensor:
         images = self._middle + self._scale * tf.tanh(positions)

@@ -1,14 +1,15 @@
-"""The words that attacks and their runner share."""
+"""The contract between attacks and whoever runs them: what is asked of an attack, and what comes of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+
+from erkeras.threat import ThreatModel
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
 #: What an attempt knows between two steps: tensors whose first axis is the batch.
@@ -81,14 +82,39 @@ class Attacked:
         return Attacked(**merged, outputs=self.outputs)
 
 
-def where(condition: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """`tf.where` by row: `condition` is `[n]`, the others `[n, ...]` of a known shape."""
-    # As matrices: TensorFlow broadcasts a condition over three axes half as fast as over one.
-    rows = [-1, math.prod(second.shape[1:])]
-    chosen = tf.where(condition[:, tf.newaxis], tf.reshape(first, rows), tf.reshape(second, rows))
-    return tf.reshape(chosen, tf.shape(first))
+class Steps(Protocol):
+    """What the runner asks of an attack, and the adapter of a model; `Attack` says what each means."""
+
+    @property
+    def threat(self) -> ThreatModel: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def knowledge(self) -> str: ...
+    @property
+    def outputs_per_class(self) -> int: ...
+    @property
+    def minimises(self) -> bool: ...
+    @property
+    def passes(self) -> tuple[int, int]: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def work(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def initial(self, batch: Batch) -> State: ...
+    def step(self, logits: Logits, batch: Batch, state: State) -> State: ...
+    def broken(self, labels: Any, outputs: Any) -> tf.Tensor: ...
+    def predictions(self, outputs: Any) -> tf.Tensor: ...
+    def check(self, classes: int, image_shape: tuple[int, ...]) -> None: ...
 
 
-def gradient_of(tape: tf.GradientTape, outputs: tf.Tensor, points: tf.Tensor, weights: Any = None) -> tf.Tensor:
-    """`tape.gradient` that is zero, not None, where a model breaks the path: rounding, a look-up, integers."""
-    return tape.gradient(outputs, points, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+class Goal(Protocol):
+    """What an attack by gradients heads for: what it ascends, and what it makes of the points that it visits."""
+
+    def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor: ...
+    def observe(
+        self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor
+    ) -> State: ...

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from erkeras import randomness
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, gradient_of, where
-from erkeras.attacks.fused import fused
+from erkeras.attacks.contract import Batch, Logits, State
 from erkeras.attacks.losses import margin
 from erkeras.attacks.projections import to_hyperplane
 from erkeras.attacks.targets import target_classes
+from erkeras.attacks.tensors import fused, gradient_of, random_directions, where
 from erkeras.errors import InputError
 
 #: The final search: rounds of three halvings and a projection, and how far that goes.
@@ -51,7 +51,7 @@ class FAB(Attack):
             ("fab-t").
         alpha_max: the most that the projection of the image itself weighs.
         overshoot: eta, by how much a projection goes on behind the hyperplane; 1 ends on it.
-        beta: the portion of its perturbation that an adversarial image keeps.
+        beta: the fraction of its perturbation that an adversarial image keeps.
         minimise: look through all attempts for the nearest adversarial image; or end with the first one inside the
             ball.
     """
@@ -67,9 +67,7 @@ class FAB(Attack):
     passes = (2, 1)
 
     def __post_init__(self) -> None:
-        for field in ("iterations", "restarts"):
-            if getattr(self, field) < 1:
-                raise InputError(f"FAB's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
+        check_counts("FAB", iterations=self.iterations, restarts=self.restarts)
         if self.targets < 0:
             raise InputError(f"FAB's targets are {self.targets}: give the number of target classes, or 0 for none.")
         for field in ("alpha_max", "beta"):
@@ -117,8 +115,8 @@ class FAB(Attack):
         number = state["step"] - self.iterations  # of the final search
         halving = (number >= 0) & (number % _ROUND < _ROUND - 1)
         projecting = (number >= 0) & ~halving
-        portion = (1 + state["low"]) / 2
-        candidate = where(halving, _shrunk(state["nearest"], batch.images, portion), moved)
+        fraction = (1 + state["low"]) / 2
+        candidate = where(halving, _shrunk(state["nearest"], batch.images, fraction), moved)
         candidate = where(projecting, projected, candidate)
 
         adversarial = self.broken(batch.labels, logits(candidate))
@@ -126,7 +124,7 @@ class FAB(Attack):
         nearer = adversarial & (distance < state["distance"])
         nearest = where(nearer, candidate, state["nearest"])
         distance = tf.where(nearer, distance, state["distance"])
-        low = tf.where(halving, tf.where(adversarial, state["low"] / portion, portion), state["low"])
+        low = tf.where(halving, tf.where(adversarial, state["low"] / fraction, fraction), state["low"])
 
         wanted = tf.math.is_finite(distance) if self.minimise else distance <= self.threat.epsilon
         # The search is worth it where something was found, and where it can bring that into the ball.
@@ -145,12 +143,8 @@ class FAB(Attack):
         }
 
     def _random_start(self, batch: Batch) -> tf.Tensor:
-        draw = randomness.uniform if self.threat.norm == "l_inf" else randomness.normal
-        noise = draw(randomness.row_keys(batch.seeds), tf.shape(batch.images)[1:])
-        if self.threat.norm == "l_inf":
-            noise = 2 * noise - 1
-        length = self.threat.distance(noise, tf.zeros_like(noise))[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        start = batch.images + self.threat.epsilon / 2 * noise / length
+        directions = random_directions(self.threat, batch.images, batch.seeds)
+        start = batch.images + self.threat.epsilon / 2 * directions
         return tf.clip_by_value(start, self.threat.lower, self.threat.upper)
 
     def _move(
@@ -186,9 +180,9 @@ class FAB(Attack):
         )
 
 
-def _shrunk(points: tf.Tensor, images: tf.Tensor, portion: tf.Tensor) -> tf.Tensor:
-    """Points that keep a portion, `[n]` or a number, of their perturbation."""
-    return images + tf.reshape(portion, [-1, 1, 1, 1]) * (points - images)
+def _shrunk(points: tf.Tensor, images: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
+    """Points that keep a fraction, `[n]` or a number, of their perturbation."""
+    return images + tf.reshape(fraction, [-1, 1, 1, 1]) * (points - images)
 
 
 def _target_boundary(

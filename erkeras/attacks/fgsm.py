@@ -25,7 +25,7 @@ class FGSM(Attack):
 
     name = "fgsm"
 
-    # One pass, with its gradient, to make the image; one to judge it.
+    # One pass, with its gradient, to make the image; one to classify it.
     passes = (2, 1)
 
     def perturb(

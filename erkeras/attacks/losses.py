@@ -11,7 +11,7 @@ from erkeras.errors import InputError
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
-    """Softmax cross-entropy of the label; less that of the target, where there is one.
+    """Gives the softmax cross-entropy of the label; less that of the target, where there is one.
 
     Written as `log(1 + exp(z))` of the other classes' log-sum-exp less the label's logit. TensorFlow's own takes 1
     from the label's probability: where float32 has rounded that to 1 (a lead of 17), its gradient forgets the
@@ -24,13 +24,13 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | Non
 
 
 def margin(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
-    """How far the highest other logit, or the target's, is above the label's: positive where broken."""
+    """Measures how far the highest other logit, or the target's, is above the label's: positive where broken."""
     others = tf.reduce_max(_without(labels, logits), axis=1) if targets is None else _of(targets, logits)
     return others - _of(labels, logits)
 
 
 def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
-    """DLR (Croce and Hein 2020, eqs. 6 and 7): the margin in units of the spread of the highest logits.
+    """Gives the DLR (Croce and Hein 2020, eqs. 6 and 7): the margin in units of the spread of the highest logits.
 
     (max_{i != y} z_i - z_y) / (z_1st - z_3rd), or (z_t - z_y) / (z_1st - (z_3rd + z_4th) / 2) for a target t.
     """
@@ -41,18 +41,26 @@ def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor, targets: tf
 
 
 def kullback_leibler(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """KL(softmax(clean) || softmax(attacked)), how much a prediction has changed."""
+    """Measures how much a prediction has changed: KL(softmax(clean) || softmax(attacked))."""
     clean, attacked = tf.nn.log_softmax(clean_logits), tf.nn.log_softmax(logits)
     return tf.reduce_sum(tf.exp(clean) * (clean - attacked), axis=1)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
+_SHORT_NAMES = {"cross_entropy": "ce", "margin": "margin", "dlr": "dlr"}
 #: The fewest classes that a loss is defined for, without and with targets.
 _FEWEST_CLASSES = {"cross_entropy": (2, 2), "margin": (2, 2), "dlr": (3, 4)}
 
 
+def loss_name(attack: str, loss: str, targets: int) -> str:
+    """Names an attack by its loss: ATTACK-ce, -margin, -dlr; with targets ATTACK-t-ce, -t-margin, and -t for DLR."""
+    if not targets:
+        return f"{attack}-{_SHORT_NAMES[loss]}"
+    return f"{attack}-t" if loss == "dlr" else f"{attack}-t-{_SHORT_NAMES[loss]}"
+
+
 def check_loss(attack: str, loss: str, targets: int) -> None:
-    """Raises InputError for an unknown loss, or a negative number of targets."""
+    """Checks the settings of a loss; raises InputError for an unknown one, or a negative number of targets."""
     if loss not in LOSSES:
         raise InputError(f"{attack}'s loss is {loss!r}: give one of {', '.join(LOSSES)}.")
     if targets < 0:
@@ -60,7 +68,7 @@ def check_loss(attack: str, loss: str, targets: int) -> None:
 
 
 def check_classes(attack: str, loss: str, targets: int, classes: int) -> None:
-    """Raises InputError for a model of too few classes for a loss."""
+    """Checks the number of classes; raises InputError for a model of too few for a loss."""
     fewest = _FEWEST_CLASSES[loss][targets > 0]
     if classes < fewest:
         kind = f"targeted {loss}" if targets else loss

@@ -8,15 +8,17 @@ from typing import Any
 
 import tensorflow as tf
 
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, gradient_of
-from erkeras.attacks.losses import LOSSES, check_classes, check_loss
+from erkeras.attacks.contract import Batch, Goal, Logits, State
+from erkeras.attacks.losses import LOSSES, check_classes, check_loss, loss_name
 from erkeras.attacks.targets import target_classes
+from erkeras.attacks.tensors import ascend
 from erkeras.errors import InputError
-from erkeras.threat import draw
+from erkeras.randomness import StartStream, draw
 
-#: Stream of a start's random numbers, after the threat model's own.
-_CHOICE = 9
+#: All steps together go this far, in units of epsilon: from any start to any point of the ball, and back a little.
+REACH = 2.5
 
 
 @serializable
@@ -27,8 +29,14 @@ class PGD(Attack):
         x <- project(x + step_size * sign(gradient))              l_inf
         x <- project(x + step_size * gradient / ||gradient||_2)   l2
 
-    In evaluation every iterate is judged and the first that is misclassified ends the attempt; training takes the
+    In evaluation every iterate is classified and the first that is misclassified ends the attempt; training takes the
     last iterate.
+
+    Its name tells the losses apart: "pgd" (cross-entropy), "pgd-margin", "pgd-dlr"; with targets "pgd-t" (DLR),
+    "pgd-t-ce", "pgd-t-margin".
+
+    Example:
+        PGD(ThreatModel("l_inf", 0.3), steps=40, restarts=5)(model, images, labels).robust_accuracy
 
     Args:
         threat: norm, epsilon, pixel bounds.
@@ -39,7 +47,10 @@ class PGD(Attack):
         loss: "cross_entropy", "margin" or "dlr".
         targets: 0 for any other class; k to ask in turn for the k classes of the highest clean logits. In training,
             which knows no clean logits, it must be 0.
-        structured: portion of the random starts that are stripes and blocks of +-epsilon (l_inf), as Square's are.
+        structured: fraction of the random starts that are stripes and blocks of +-epsilon (l_inf), as Square's are.
+
+    Raises:
+        InputError: for an unknown loss or a number out of range.
     """
 
     steps: int = 40
@@ -51,21 +62,19 @@ class PGD(Attack):
     structured: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("steps", "restarts"):
-            if getattr(self, field) < 1:
-                raise InputError(f"PGD's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
+        check_counts("PGD", steps=self.steps, restarts=self.restarts)
         if self.step_size is not None and not self.step_size >= 0:
             raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
         if not 0 <= self.structured <= 1 or (self.structured and self.threat.norm != "l_inf"):
             raise InputError(
-                f"PGD's structured is {self.structured} with the norm {self.threat.norm}: give a portion from 0 to 1, "
+                f"PGD's structured is {self.structured} with the norm {self.threat.norm}: give a fraction from 0 to 1, "
                 "and 0 for other norms than l_inf."
             )
         check_loss("PGD", self.loss, self.targets)
 
     @property
     def name(self) -> str:
-        return "pgd"
+        return "pgd" if (self.loss, self.targets) == ("cross_entropy", 0) else loss_name("pgd", self.loss, self.targets)
 
     @property
     def attempts(self) -> int:
@@ -75,19 +84,28 @@ class PGD(Attack):
     def length(self) -> int:
         return self.steps + 1
 
+    @property
+    def step_length(self) -> float:
+        """Gives the length of a step in the norm's unit, where none was asked for too."""
+        return REACH * self.threat.epsilon / self.steps if self.step_size is None else self.step_size
+
     def check(self, classes: int, image_shape: tuple[int, ...]) -> None:
         check_classes("PGD", self.loss, self.targets, classes)
 
     def initial(self, batch: Batch) -> State:
-        return {"point": self._start(batch.images, batch.seeds)}
+        return {"point": self.start(batch.images, batch.seeds)}
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
+        return self.step_towards(self, logits, batch, state)
+
+    def step_towards(self, goal: Goal, logits: Logits, batch: Batch, state: State) -> State:
+        """Takes one step of every slot towards a goal: its own loss, or that of an attack which holds this one."""
         targets = target_classes(batch, self.targets)
         point = state["point"]
-        outputs, losses, gradient = _ascent(logits, point, lambda outputs: self.objective(batch, outputs, targets))
+        outputs, losses, gradient = ascend(logits, point, lambda outputs: goal.objective(batch, outputs, targets))
         return {
             "point": self._move(point, gradient, batch.images, 1.0),
-            **self.observe(batch, state, point, outputs, losses),
+            **goal.observe(batch, state, point, outputs, losses),
         }
 
     def perturb(
@@ -95,14 +113,23 @@ class PGD(Attack):
     ) -> tf.Tensor:
         if self.targets:
             raise InputError(f"PGD's targets are {self.targets}: training takes an adversary without targets.")
+        start = self.start(images, seeds, scale)
+        return self.perturb_from(start, logits, images, lambda outputs: LOSSES[self.loss](labels, outputs), scale)
 
-        objective = self._objective_in_training(logits, images, labels)
+    def perturb_from(
+        self,
+        start: tf.Tensor,
+        logits: Logits,
+        images: tf.Tensor,
+        objective: Callable[[tf.Tensor], tf.Tensor],
+        scale: Any,
+    ) -> tf.Tensor:
+        """Ascends an objective (outputs -> `[n]`) from a start, and takes the last iterate; see `perturb`."""
 
         def step(adversarial: tf.Tensor) -> tuple[tf.Tensor]:
-            _, _, gradient = _ascent(logits, adversarial, objective)
+            _, _, gradient = ascend(logits, adversarial, objective)
             return (self._move(adversarial, gradient, images, scale),)
 
-        start = self._start(images, seeds, scale)
         # One step at a time: iterations in parallel would only cost memory.
         (adversarial,) = tf.while_loop(
             lambda _: True, step, (start,), maximum_iterations=self.steps, parallel_iterations=1
@@ -110,39 +137,22 @@ class PGD(Attack):
         return tf.stop_gradient(adversarial)
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
-        """What evaluation ascends, `[n]`."""
+        """Gives what evaluation ascends, `[n]`."""
         return LOSSES[self.loss](batch.labels, outputs, targets)
 
-    def _start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
+    def start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
+        """Gives where the attempts at images begin; arguments as for `perturb`."""
         if not self.random_start:
             return images
-        start = self._plain_start(images, seeds, scale)
+        return self.mix_starts(self.threat.random_start(images, seeds, scale), images, seeds, scale)
+
+    def mix_starts(self, plain: tf.Tensor, images: tf.Tensor, seeds: tf.Tensor, scale: Any) -> tf.Tensor:
+        """Puts structured starts into the place of a fraction of plain ones."""
         if not self.structured:
-            return start
-        drawn = draw("uniform", [tf.shape(images)[0], 1, 1, 1], seeds, _CHOICE, images.dtype)
-        return tf.where(drawn < self.structured, self.threat.structured_start(images, seeds, scale), start)
-
-    def _plain_start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any) -> tf.Tensor:
-        return self.threat.random_start(images, seeds, scale)
-
-    def _objective_in_training(
-        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor
-    ) -> Callable[[tf.Tensor], tf.Tensor]:
-        """What training ascends: logits `[n, classes]` -> `[n]`."""
-        return lambda outputs: LOSSES[self.loss](labels, outputs)
+            return plain
+        drawn = draw("uniform", [tf.shape(images)[0], 1, 1, 1], seeds, StartStream.KIND, images.dtype)
+        return tf.where(drawn < self.structured, self.threat.structured_start(images, seeds, scale), plain)
 
     def _move(self, point: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor, scale: Any) -> tf.Tensor:
-        step_size = 2.5 * self.threat.epsilon / self.steps if self.step_size is None else self.step_size
         direction = self.threat.steepest(gradient)
-        return self.threat.project(point + step_size * tf.cast(scale, point.dtype) * direction, images, scale)
-
-
-def _ascent(
-    logits: Logits, point: tf.Tensor, objective: Callable[[tf.Tensor], tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs, losses and the losses' gradient at a point."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(point)
-        outputs = logits(point)
-        losses = objective(outputs)
-    return outputs, losses, gradient_of(tape, losses, point)
+        return self.threat.project(point + self.step_length * tf.cast(scale, point.dtype) * direction, images, scale)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State
+from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
 
 #: The bisection of a radius (Algorithm 2) ends at this width, in units of the image's l2 length.
@@ -50,8 +52,7 @@ class RayS(Attack):
     def __post_init__(self) -> None:
         if self.threat.norm != "l_inf":
             raise InputError(f"RayS's norm is {self.threat.norm!r}: give a threat model with the norm l_inf.")
-        if self.queries < 1:
-            raise InputError(f"RayS's queries is {self.queries}: give a whole number of 1 or more.")
+        check_counts("RayS", queries=self.queries)
 
     @property
     def length(self) -> int:

@@ -12,31 +12,29 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks.contract import Attacked, Batch, Logits, State, where
+from erkeras.attacks.contract import Attacked, Batch, Logits, State, Steps
+from erkeras.attacks.tensors import where
 from erkeras.attacks.victim import Victim, as_victim
 from erkeras.errors import InputError
+from erkeras.progress import Progress
+from erkeras.threat import ThreatModel
 
-if TYPE_CHECKING:
-    from erkeras.attacks.attack import Attack
-
-#: Slots take new work when this portion of them is free: filling touches the whole state.
+#: Slots take new work when this fraction of them is free: filling touches the whole state.
 _REFILL = 0.125
-#: Steps between two looks at what is finished, as a portion of an attempt, and at most.
+#: Steps between two looks at what is finished, as a fraction of an attempt, and at most.
 _LOOKS, _LONGEST_SEGMENT = 10, 50
 
 #: Internal batches that are worked on at once, at most.
 MOST_STREAMS = 4
 
-Progress = Callable[[int], None]
-
 
 def parallel_streams() -> int:
-    """How many internal batches are worked on at once, each in a thread of its own.
+    """Tells how many internal batches are worked on at once, each in a thread of its own.
 
     On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
     all by default. Two operations with one thread each are done sooner than one after the other with two
@@ -54,7 +52,7 @@ def available_processors() -> int:
 
 
 def run(
-    attack: Attack,
+    attack: Steps,
     model: Any,
     images: np.ndarray,
     labels: np.ndarray,
@@ -79,7 +77,7 @@ def run(
     # Judged again, as whoever doubts will: by a plain pass over the images themselves.
     judged = clean.copy()
     judged[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
-    distance = in_batches(attack.threat.distance, work.found, images)
+    distance = _distances(attack.threat, work.found, images)
     forward, backward = attack.passes
     return Attacked(
         images=work.found,
@@ -102,7 +100,7 @@ class _Work:
     does not matter which of them ran at the same time.
     """
 
-    def __init__(self, attack: Attack, batch: Batch, broken: np.ndarray) -> None:
+    def __init__(self, attack: Steps, batch: Batch, broken: np.ndarray) -> None:
         n = len(batch.images)
         self.attack, self.batch = attack, batch
         self.found = batch.images.copy()
@@ -116,7 +114,7 @@ class _Work:
     def attack_all(self, victim: Victim, internal_batch: int, progress: Progress) -> None:
         units = self.attack.work
         reported = units * int((~self.standing).sum())
-        progress(reported)
+        progress.advance(reported)
         if not self.standing.any():
             return
         streams = [_Slots(self.attack, victim, self.batch, internal_batch) for _ in range(parallel_streams())]
@@ -136,14 +134,14 @@ class _Work:
                         self._record(row, attempt, found, loss, success, steps)
                     slots.drop(lambda row, attempt: attempt > self._chosen[row])
                     done = self._units_done(streams)
-                    progress(done - reported)
+                    progress.advance(done - reported)
                     reported = done
 
         _run_all(work, streams, stopped)
         # In the order of the attempts, as if they had been made one after the other.
         made = np.arange(self.attack.attempts) <= self._chosen[:, np.newaxis]
         self.steps = (self._attempt_steps * made).sum(axis=1)
-        progress(units * len(self.found) - reported)
+        progress.advance(units * len(self.found) - reported)
 
     def _pending(self) -> Iterator[tuple[int, int]]:
         for attempt in range(self.attack.attempts):
@@ -175,7 +173,7 @@ class _Work:
 class _Slots:
     """The internal batch on the device, and what each of its slots is about."""
 
-    def __init__(self, attack: Attack, victim: Victim, work: Batch, size: int) -> None:
+    def __init__(self, attack: Steps, victim: Victim, work: Batch, size: int) -> None:
         self.work, self.size = work, size
         self.rows = np.zeros(size, np.int64)
         self.attempts = np.zeros(size, np.int64)
@@ -259,7 +257,7 @@ def _run_all(work: Callable[[_Slots], None], streams: list[_Slots], stopped: thr
             stopped.set()
 
 
-def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
+def _compile(attack: Steps, logits: Logits) -> tuple[Any, Any]:
     """The two graphs of an attack on a model: new attempts, and some steps of all attempts."""
 
     def initial(batch: Batch) -> State:
@@ -297,7 +295,7 @@ def _compile(attack: Attack, logits: Logits) -> tuple[Any, Any]:
     return tf.function(initial, autograph=False), tf.function(advance, autograph=False)
 
 
-def _asking(attack: Attack, logits: Logits, batch: Batch, state: State) -> Logits:
+def _asking(attack: Steps, logits: Logits, batch: Batch, state: State) -> Logits:
     """The model, for a step of an attack: where queries are all that counts, a finished slot asks no new one."""
     if attack.passes[1]:
         return logits
@@ -320,10 +318,10 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
         )
 
 
-def in_batches(function: Callable, *arrays: np.ndarray, size: int = 1024) -> np.ndarray:
-    """A function of rows to numbers, float32 `[n]`, on part after part of long arrays."""
+def _distances(threat: ThreatModel, images: np.ndarray, origins: np.ndarray, size: int = 1024) -> np.ndarray:
+    """Norms of perturbations, float32 `[n]`, part after part of long arrays."""
     parts = [
-        np.asarray(function(*(array[start : start + size] for array in arrays)))
-        for start in range(0, len(arrays[0]), size)
+        threat.distance(images[start : start + size], origins[start : start + size])
+        for start in range(0, len(images), size)
     ]
     return np.concatenate([*parts, np.zeros(0, np.float32)])

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Batch, Logits, State, where
+from erkeras.attacks.contract import Batch, Logits, State
 from erkeras.attacks.losses import margin
+from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
-from erkeras.randomness import fold_in, row_keys, signs, uniform
+from erkeras.randomness import SquareStream, fold_in, row_keys, signs, uniform
 
-#: After how many proposals the portion of the image that a square covers is halved (the paper's section 5, for 10,000
+#: After how many proposals the fraction of the image that a square covers is halved (the paper's section 5, for 10,000
 #: queries; not rescaled for fewer).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Proposals (l_inf) that a step looks at, for the first that changes the image.
 _LOOKAHEAD = 4
-
-_START, _PROPOSALS = 0, 1  # streams of random numbers
 
 
 @serializable
@@ -39,26 +39,24 @@ class Square(Attack):
         threat: norm, epsilon, pixel bounds.
         queries: images that an attempt may try, the start included.
         restarts: attempts, each from a start of its own.
-        initial_portion: p, the portion of the image that the first squares cover.
+        initial_fraction: p, the fraction of the image that the first squares cover.
 
     Raises:
-        InputError: for a number of queries or restarts below 1, or a portion outside (0, 1].
+        InputError: for a number of queries or restarts below 1, or a fraction outside (0, 1].
     """
 
     queries: int = 5000
     restarts: int = 1
-    initial_portion: float = 0.8
+    initial_fraction: float = 0.8
 
     name = "square"
     knowledge = "logits"
     passes = (1, 0)
 
     def __post_init__(self) -> None:
-        for field in ("queries", "restarts"):
-            if getattr(self, field) < 1:
-                raise InputError(f"Square's {field} is {getattr(self, field)}: give a whole number of 1 or more.")
-        if not 0 < self.initial_portion <= 1:
-            raise InputError(f"Square's initial_portion is {self.initial_portion}: give a number in (0, 1].")
+        check_counts("Square", queries=self.queries, restarts=self.restarts)
+        if not 0 < self.initial_fraction <= 1:
+            raise InputError(f"Square's initial_fraction is {self.initial_fraction}: give a number in (0, 1].")
 
     @property
     def attempts(self) -> int:
@@ -71,9 +69,9 @@ class Square(Attack):
     def initial(self, batch: Batch) -> State:
         key = row_keys(batch.seeds)
         _, height, width, channels = batch.images.shape
-        state = {"key": fold_in(key, _PROPOSALS)}
+        state = {"key": fold_in(key, SquareStream.PROPOSALS)}
         if self.threat.norm == "l2":
-            start = _grid(fold_in(key, _START), height, width, channels)
+            start = _grid(fold_in(key, SquareStream.START), height, width, channels)
             return {**state, "start": self._at_length(batch.images, start)}
         lowest = tf.maximum(batch.images - self.threat.epsilon, self.threat.lower)
         highest = tf.minimum(batch.images + self.threat.epsilon, self.threat.upper)
@@ -82,26 +80,32 @@ class Square(Attack):
             "lowest": lowest,
             "middle": (lowest + highest) / 2,
             "highest": highest,
-            "stripes": signs(fold_in(key, _START), [width * channels]),
+            "stripes": signs(fold_in(key, SquareStream.START), [width * channels]),
             "query": tf.zeros_like(batch.labels),
         }
 
     def step(self, logits: Logits, batch: Batch, state: State) -> State:
         if self.threat.norm == "l2":
-            return self._judge(logits, batch, state, self._move_mass(batch, state))
+            return self._observe(logits, batch, state, self._move_mass(batch, state))
         candidates, query = self._set_square(batch, state)
-        judged = self._judge(logits, batch, state, candidates)
-        return {**judged, "query": query, "finished": judged["finished"] | (query >= self.queries)}
+        observed = self._observe(logits, batch, state, candidates)
+        return {**observed, "query": query, "finished": observed["finished"] | (query >= self.queries)}
 
-    def _judge(self, logits: Logits, batch: Batch, state: State, candidates: tf.Tensor) -> State:
+    def _observe(self, logits: Logits, batch: Batch, state: State, candidates: tf.Tensor) -> State:
         outputs = logits(candidates)
         return self.observe(batch, state, candidates, outputs, margin(batch.labels, outputs))
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Square:
+        # What initial_fraction was called in records of version 0.1.
+        renamed = {"initial_portion": "initial_fraction"}
+        return super().from_config({renamed.get(name, name): value for name, value in config.items()})
+
     def sides(self, height: int, width: int) -> np.ndarray:
-        """The side of each proposal's square, int32 `[queries]`, by the schedule of `initial_portion`."""
+        """Gives the side of each proposal's square, int32 `[queries]`, by the schedule of `initial_fraction`."""
         done = np.arange(self.queries)
-        portions = self.initial_portion * 0.5 ** np.searchsorted(HALVINGS, done)
-        sides = np.rint(np.sqrt(portions * height * width)).astype(np.int32)
+        fractions = self.initial_fraction * 0.5 ** np.searchsorted(HALVINGS, done)
+        sides = np.rint(np.sqrt(fractions * height * width)).astype(np.int32)
         if self.threat.norm == "l2":  # a profile has a middle
             sides = np.maximum(sides, 3) // 2 * 2 + 1
         return np.clip(sides, 1, min(height, width))

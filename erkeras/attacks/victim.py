@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from erkeras.attacks.contract import Steps
 from erkeras.errors import InputError
-
-if TYPE_CHECKING:
-    from erkeras.attacks.attack import Attack
 
 LOGITS = "logits"
 BEFORE_SOFTMAX = "logits before the softmax"
@@ -54,7 +52,7 @@ class Victim:
             before = _before_softmax(model)
             if before is not None:
                 self._raw, self.outputs = before, BEFORE_SOFTMAX
-        self._functions: dict[Attack, Any] = {}
+        self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
@@ -65,8 +63,8 @@ class Victim:
             return tf.math.log(tf.maximum(outputs, np.finfo(images.dtype.as_numpy_dtype).tiny))
         return outputs
 
-    def functions(self, attack: Attack, compiled: Callable) -> Any:
-        """What `compiled(attack, logits)` gives; once for each attack, so that a long evaluation never retraces."""
+    def functions(self, attack: Steps, compiled: Callable[..., Any]) -> Any:
+        """Gives `compiled(attack, logits)`; made once for each attack, so that a long evaluation never retraces."""
         if attack not in self._functions:
             self._functions[attack] = compiled(attack, self.logits)
         return self._functions[attack]

@@ -1,22 +1,5 @@
-"""Detectors of adversarial images (sections 3.3 and 4.5), all on one contract."""
+"""Detectors of adversarial images (sections 3.3 and 4.5), all on one contract. The names load on first use."""
 
-from erkeras.detection.criteria import Criteria
-from erkeras.detection.density import ClassDensities
-from erkeras.detection.detector import Detection, Detector
-from erkeras.detection.er_detector import ERDetector
-from erkeras.detection.features import combined_code
-from erkeras.detection.kd_detector import KDDetector
-from erkeras.detection.lid_detector import LIDDetector
-from erkeras.detection.regression import Regression
+import lazy_loader
 
-__all__ = [
-    "ClassDensities",
-    "Criteria",
-    "Detection",
-    "Detector",
-    "ERDetector",
-    "KDDetector",
-    "LIDDetector",
-    "Regression",
-    "combined_code",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The criteria of Table 4."""
+"""How good a detector is: the criteria of Table 4, and how well two kinds of images are told apart."""
 
 from __future__ import annotations
 
@@ -48,28 +48,49 @@ class Criteria:
     @property
     def acc_adv(self) -> float | None:
         """n_adv / N."""
-        return _portion(self.found, self.adversarial)
+        return _fraction(self.found, self.adversarial)
 
     @property
     def acc_nadv(self) -> float | None:
         """m_nadv / M: 1 minus the rate of false positives."""
-        return _portion(self.passed, self.natural)
+        return _fraction(self.passed, self.natural)
 
     @property
     def acc_cla(self) -> float | None:
         """n_cla / (N - n_adv)."""
-        return _portion(self.right, self.adversarial - self.found)
+        return _fraction(self.right, self.adversarial - self.found)
 
     @property
     def acc_com(self) -> float | None:
         """(n_adv + n_cla) / N."""
-        return _portion(self.found + self.right, self.adversarial)
+        return _fraction(self.found + self.right, self.adversarial)
 
     @property
     def without_detector(self) -> float | None:
         """What ACC-COM is without any detector: the classifier's accuracy under attack."""
-        return _portion(self.right_alone, self.adversarial)
+        return _fraction(self.right_alone, self.adversarial)
 
 
-def _portion(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well natural and adversarial images that nothing was fitted on are told apart.
+
+    Attributes:
+        auroc: area under the ROC curve; None without adversarial images.
+        detection_rate_at_5: fraction of adversarial images found where 5% of these natural ones are taken for
+            adversarial (a point of the ROC curve, whatever the threshold); None without adversarial images.
+        detection_rate: fraction of adversarial images above the threshold; None without any.
+        false_positive_rate: fraction of natural images above the threshold.
+        natural, adversarial: how many there were.
+    """
+
+    auroc: float | None
+    detection_rate_at_5: float | None
+    detection_rate: float | None
+    false_positive_rate: float
+    natural: int
+    adversarial: int

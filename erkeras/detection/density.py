@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 
 from erkeras.errors import InputError
 
-#: Candidates for the bandwidth, as portions of the median distance within a class.
-_PORTIONS = np.geomspace(0.02, 1.0, 24)
+#: Candidates for the bandwidth, as fractions of the median distance within a class.
+_FRACTIONS = np.geomspace(0.02, 1.0, 24)
 #: Points of each class whose held-out likelihood is looked at.
 _HELD_OUT = 500
 #: Features and centres whose pairs are looked at once: 4 MiB, which a processor's cache holds.
@@ -231,4 +231,4 @@ def _best_bandwidth(points_of_classes: list[np.ndarray]) -> float:
         ]
         return float(np.concatenate(held_out).mean() - size * math.log(bandwidth))
 
-    return max((unit * portion for portion in _PORTIONS), key=likelihood)
+    return max((unit * fraction for fraction in _FRACTIONS), key=likelihood)

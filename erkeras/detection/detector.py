@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.data import as_images, read_arrays
+from erkeras.detection.criteria import Separation
 from erkeras.detection.regression import Regression
 from erkeras.errors import InputError
 from erkeras.files import write_arrays
@@ -104,7 +105,7 @@ class Detector(ABC):
         """Takes what `_state` gave; raises InputError where it does not fit the model."""
 
     def calibrate(self, natural: np.ndarray, adversarial: np.ndarray, false_positive_rate: float | None = 0.05) -> Self:
-        """Fits the logistic regression, and the threshold that at most this portion of natural images exceeds.
+        """Fits the logistic regression, and the threshold that at most this fraction of natural images exceeds.
 
         Args:
             natural: clean validation images.
@@ -189,12 +190,8 @@ class Detector(ABC):
         results = in_batches(self._compiled, np.asarray(images))
         return Detection(*(results[name] for name in ("probabilities", "label", "adversarial_score", "verdict")))
 
-    def evaluate(self, natural: np.ndarray, adversarial: np.ndarray) -> dict[str, Any]:
-        """How well natural and adversarial images are told apart, on images that nothing was fitted on.
-
-        Returns:
-            As `Regression.separation`.
-        """
+    def evaluate(self, natural: np.ndarray, adversarial: np.ndarray) -> Separation:
+        """Measures how well natural and adversarial images are told apart, on images that nothing was fitted on."""
         return self._calibrated().separation(self.statistics(natural), self.statistics(adversarial))
 
     def save(self, path: str | Path) -> None:

@@ -16,7 +16,7 @@ from erkeras.models import ERClassifier
 NEIGHBOURS, REFERENCES = 20, 100
 #: The most that an estimate can be: equal distances would make it infinite.
 HIGHEST = 1e3
-#: Squared distances below this portion of the points' squared norms are rounding.
+#: Squared distances below this fraction of the points' squared norms are rounding.
 _ROUNDING = 1e-14
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from erkeras.detection.criteria import Separation
 from erkeras.errors import InputError
 
 #: Where a statistic's distance from the median counts no further in the fit, in interquartile ranges.
@@ -40,7 +40,7 @@ class Regression:
         Args:
             natural: float64 `[n, size]`.
             adversarial: float64 `[m, size]`, the positives.
-            false_positive_rate: the threshold is what at most this portion of the natural ones exceeds, in (0, 1);
+            false_positive_rate: the threshold is what at most this fraction of the natural ones exceeds, in (0, 1);
                 None for 1/2.
 
         Raises:
@@ -75,42 +75,38 @@ class Regression:
         return cls(weight, bias, threshold, false_positive_rate)
 
     def log_odds(self, statistics: np.ndarray) -> np.ndarray:
-        """Of the adversarial score, float64 `[n]`, of statistics `[n, size]`."""
+        """Gives those of the adversarial score, float64 `[n]`, of statistics `[n, size]`."""
         return statistics @ self.weight + self.bias
 
     @property
     def offset(self) -> float:
-        """The bias when log odds are counted from the threshold's."""
+        """Gives the bias when log odds are counted from the threshold's."""
         threshold = min(max(self.threshold, 1e-12), 1 - 1e-12)
         return self.bias - math.log(threshold / (1 - threshold))
 
     def verdicts(self, statistics: np.ndarray) -> np.ndarray:
-        """bool `[n]`, true: adversarial."""
+        """Decides, bool `[n]`, true: adversarial."""
         return expit(self.log_odds(statistics)) > self.threshold
 
-    def separation(self, natural: np.ndarray, adversarial: np.ndarray) -> dict[str, Any]:
-        """How well statistics of natural and adversarial images that nothing was fitted on are told apart.
+    def separation(self, natural: np.ndarray, adversarial: np.ndarray) -> Separation:
+        """Measures how well statistics of natural and adversarial images are told apart.
 
-        Returns:
-            `auroc`; `detection_rate_at_5`, the portion of adversarial images found where 5% of these natural ones
-            are taken for adversarial (a point of the ROC curve, whatever the threshold); `detection_rate`, the
-            portion of adversarial images above the threshold, and `false_positive_rate`, that of natural ones;
-            `natural` and `adversarial`, how many there were. The first three are None without adversarial images.
+        Args:
+            natural: float64 `[n, size]`, of images that nothing was fitted on.
+            adversarial: float64 `[m, size]`, of such images.
         """
-        result: dict[str, Any] = {
-            "auroc": None,
-            "detection_rate_at_5": None,
-            "detection_rate": None,
-            "false_positive_rate": float(self.verdicts(natural).mean()),
-            "natural": len(natural),
-            "adversarial": len(adversarial),
-        }
-        if len(adversarial):
-            truth = np.repeat([0, 1], [len(natural), len(adversarial)])
-            # The log odds keep the order where the score saturates.
-            order = np.concatenate([self.log_odds(natural), self.log_odds(adversarial)])
-            result["auroc"] = float(roc_auc_score(truth, order))
-            false_positives, true_positives, _ = roc_curve(truth, order)
-            result["detection_rate_at_5"] = float(true_positives[false_positives <= 0.05].max())
-            result["detection_rate"] = float(self.verdicts(adversarial).mean())
-        return result
+        false_positive_rate = float(self.verdicts(natural).mean())
+        if not len(adversarial):
+            return Separation(None, None, None, false_positive_rate, len(natural), 0)
+        truth = np.repeat([0, 1], [len(natural), len(adversarial)])
+        # The log odds keep the order where the score saturates.
+        order = np.concatenate([self.log_odds(natural), self.log_odds(adversarial)])
+        false_positives, true_positives, _ = roc_curve(truth, order)
+        return Separation(
+            float(roc_auc_score(truth, order)),
+            float(true_positives[false_positives <= 0.05].max()),
+            float(self.verdicts(adversarial).mean()),
+            false_positive_rate,
+            len(natural),
+            len(adversarial),
+        )

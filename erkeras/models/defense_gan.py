@@ -1,7 +1,4 @@
-"""Defense-GAN (Samangouei et al. 2018): a classifier that sees the nearest image a generator can make.
-
-The generator is trained as in Gulrajani et al. (2017), "Improved Training of Wasserstein GANs".
-"""
+"""Defense-GAN (Samangouei et al. 2018): a classifier that sees the nearest image a generator can make."""
 
 from __future__ import annotations
 
@@ -11,14 +8,13 @@ import keras
 import tensorflow as tf
 
 from erkeras import randomness
+from erkeras.arguments import check_counts
 from erkeras.errors import InputError
 
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
 _PARTS = ("generator", "classifier")
 _OPTIONS = ("steps", "restarts", "step_size", "momentum", "seed")
-# Streams of random numbers within an update.
-_LATENT, _MIXTURE, _STREAMS = 0, 1, 2
 
 
 @keras.saving.register_keras_serializable("erkeras")
@@ -47,7 +43,7 @@ class DefenseGAN(keras.Model):
         steps: L of the paper, gradient steps.
         restarts: R of the paper.
         step_size: of the mean squared error over an image's pixels. The paper's is 10; with ours, 30 comes nearer.
-        momentum: portion of the last step that the next one keeps.
+        momentum: fraction of the last step that the next one keeps.
         seed: of the starts.
 
     Raises:
@@ -68,9 +64,7 @@ class DefenseGAN(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, number in (("steps", steps), ("restarts", restarts)):
-            if number < 1:
-                raise InputError(f"the purifier's {name} are {number}: give a whole number of 1 or more.")
+        check_counts("the purifier", steps=steps, restarts=restarts)
         if not (step_size > 0 and 0 <= momentum < 1):
             raise InputError(
                 f"the purifier's step size is {step_size} and its momentum {momentum}: give a positive step size and "
@@ -143,130 +137,6 @@ class DefenseGAN(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> DefenseGAN:
         return cls(**{**config, **{part: _deserialize(config[part], custom_objects) for part in _PARTS}})
-
-
-class WassersteinGAN(keras.Model):
-    """A generator and the critic that trains it: WGAN-GP (Gulrajani et al. 2017, algorithm 1).
-
-    `fit` on batches of `critic_updates x n` images (labels are ignored): each critic update sees n of them, then the
-    generator makes one update of n images. All random numbers come from (seed, step of the generator). What is kept
-    of it is the `generator`; the whole is saved as weights alone (`Checkpoint`).
-
-    Example:
-        gan = WassersteinGAN(build_generator(), build_image_critic())
-        gan.compile(keras.optimizers.Adam(1e-4, 0.5, 0.9), critic_optimizer=keras.optimizers.Adam(1e-4, 0.5, 0.9))
-        gan.fit(images[: len(images) // 320 * 320], batch_size=320, epochs=30)
-
-    Args:
-        generator: G, latent vectors `[n, latent_size]`, drawn from N(0, I) -> images. Built.
-        critic: D, images -> scores `[n, 1]`. Built, without BatchNorm.
-        penalty: weight of the gradient penalty.
-        critic_updates: for each update of the generator.
-        seed: of all random numbers.
-    """
-
-    def __init__(
-        self,
-        generator: keras.Model,
-        critic: keras.Model,
-        *,
-        penalty: float = 10.0,
-        critic_updates: int = 5,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.generator = generator
-        self.critic = critic
-        self.penalty = penalty
-        self.critic_updates = critic_updates
-        self.seed = seed
-        self._distance = keras.metrics.Mean(name="wasserstein_distance")
-        self._penalty_mean = keras.metrics.Mean(name="gradient_penalty")
-        self.built = True
-
-    def compile(self, optimizer: Any = "adam", critic_optimizer: Any = "adam", **kwargs: Any) -> None:
-        """Sets the optimizers of the generator and of the critic."""
-        super().compile(optimizer=optimizer, **kwargs)
-        self.critic_optimizer = keras.optimizers.get(critic_optimizer)
-        # Built now: saved states find their place before the first step.
-        self.optimizer.build(self.generator.trainable_variables)
-        self.critic_optimizer.build(self.critic.trainable_variables)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Critic updates, then one of the generator."""
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = tf.cast(self.optimizer.iterations, tf.int64)
-        parts = self._parts(images)
-        for number, real in enumerate(parts):
-            latent, mixture = self.draws(step, number, tf.shape(real)[0])
-            fake = self.generator(latent, training=True)
-            between = mixture * real + (1 - mixture) * fake
-            with tf.GradientTape() as tape:
-                distance = tf.reduce_mean(self.critic(real, training=True)) - tf.reduce_mean(
-                    self.critic(fake, training=True)
-                )
-                penalty = gradient_penalty(self.critic, between)
-                descent = self.penalty * penalty - distance
-            variables = self.critic.trainable_variables
-            self.critic_optimizer.apply(tape.gradient(descent, variables), variables)
-        latent, _ = self.draws(step, self.critic_updates, tf.shape(parts[0])[0])
-        with tf.GradientTape() as tape:
-            descent = -tf.reduce_mean(self.critic(self.generator(latent, training=True), training=True))
-        variables = self.generator.trainable_variables
-        self.optimizer.apply(tape.gradient(descent, variables), variables)
-        # Of the last critic, the best of this step.
-        self._distance.update_state(distance)
-        self._penalty_mean.update_state(penalty)
-        return {metric.name: metric.result() for metric in self.metrics}
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return [self._distance, self._penalty_mean]  # there is no loss
-
-    def draws(self, step: Any, update: int, count: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Latent vectors `[count, latent_size]`, and the portions of real images in a mixture `[count, 1, 1, 1]`.
-
-        Args:
-            step: updates of the generator so far.
-            update: of the critic within this step; their number, for the generator's.
-            count: of images.
-        """
-        key = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
-        latent_key, mixture_key = (
-            tf.random.experimental.stateless_fold_in(key, update * _STREAMS + stream, alg="philox")
-            for stream in (_LATENT, _MIXTURE)
-        )
-        latent_size = self.generator.input_shape[-1]
-        return (
-            tf.random.stateless_normal([count, latent_size], latent_key, alg="philox"),
-            tf.random.stateless_uniform([count, 1, 1, 1], mixture_key, alg="philox"),
-        )
-
-    def _parts(self, images: tf.Tensor) -> list[tf.Tensor]:
-        count = images.shape[0]
-        if count is None or count % self.critic_updates:
-            raise InputError(
-                f"a batch has {count or 'an unknown number of'} images: give batches of one size, a multiple of the "
-                f"{self.critic_updates} critic updates."
-            )
-        return tf.split(images, self.critic_updates)
-
-
-def gradient_penalty(critic: Any, images: tf.Tensor) -> tf.Tensor:
-    """The mean over images of (||gradient of the critic's score||_2 - 1)^2, a scalar.
-
-    Args:
-        critic: images `[n, height, width, channels]` -> scores `[n, 1]`.
-        images: between real and generated ones.
-    """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        scores = critic(images, training=True)
-    gradient = tape.gradient(scores, images)
-    # A root has no slope at 0, where a critic is flat.
-    lengths = tf.sqrt(tf.reduce_sum(gradient**2, axis=[1, 2, 3]) + 1e-12)
-    return tf.reduce_mean((lengths - 1) ** 2)
 
 
 def _mean_squared(differences: tf.Tensor) -> tf.Tensor:

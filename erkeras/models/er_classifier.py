@@ -10,21 +10,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from erkeras.attacks import FGSM, PGD
+from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack
+from erkeras.attacks.divergence_pgd import DivergencePGD
+from erkeras.attacks.fgsm import FGSM
+from erkeras.attacks.pgd import PGD
 from erkeras.errors import InputError
+from erkeras.models import backend  # noqa: F401  refuses other backends
 from erkeras.models.layers import noise_of_pass
+from erkeras.models.networks.checks import check_networks, code_size
 from erkeras.models.objectives import CrossEntropy
 from erkeras.models.precision import in_bfloat16
 from erkeras.models.priors import StandardNormal
 from erkeras.models.regularizers import Regularizer
+from erkeras.randomness import StepStream
 
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
 _OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
 _OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "passes", "seed")
-# Streams of random numbers within a step.
-_ADVERSARY, _PRIOR, _STREAMS = 0, 1, 2
 _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "prior")
 
 
@@ -50,7 +54,7 @@ class ERClassifier(keras.Model):
         objective: losses of labels and logits, and of the clean logits if it asks for them (see `objectives.py`);
             cross-entropy by default.
         prior: P_Z; the standard normal by default.
-        clean_fraction: portion of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
+        clean_fraction: fraction of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
         epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
         inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, losses and the
             perturbation stay float32). Encoder and classifier must be Sequential or Functional.
@@ -81,14 +85,13 @@ class ERClassifier(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_networks(encoder, classifier)
+        check_networks(encoder, classifier)
         if not 0 <= clean_fraction < 1:
             raise InputError(f"clean_fraction is {clean_fraction}: give a number from 0 up to, not including, 1.")
         if epsilon_warm_up < 0:
             raise InputError(f"epsilon_warm_up is {epsilon_warm_up}: give a number of steps, 0 or more.")
-        if passes < 1:
-            raise InputError(f"passes is {passes}: give a whole number of 1 or more.")
-        self._code_size = _code_size(encoder, classifier)
+        check_counts("ERClassifier", passes=passes)
+        self._code_size = code_size(encoder, classifier)
         self.encoder = encoder
         self.classifier = classifier
         self.regularizer = regularizer
@@ -171,7 +174,7 @@ class ERClassifier(keras.Model):
 
         # 5: z_i from the prior
         code_shape = [tf.shape(images)[0], self._code_size]
-        prior_samples = self.prior.sample(code_shape, self._step_seed(step, _PRIOR), images.dtype)
+        prior_samples = self.prior.sample(code_shape, self._step_seed(step, StepStream.PRIOR), images.dtype)
 
         with tf.GradientTape() as tape:
             # 6: codes Q(x_i)
@@ -266,7 +269,7 @@ class ERClassifier(keras.Model):
         if self.clean_fraction:
             first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
         attacked = self.adversary.perturb(
-            self._inner_logits, images[first:], labels[first:], self._step_seed(step, _ADVERSARY), scale
+            self._inner_logits, images[first:], labels[first:], self._step_seed(step, StepStream.ADVERSARY), scale
         )
         return tf.concat([images[:first], attacked], axis=0), first
 
@@ -279,11 +282,11 @@ class ERClassifier(keras.Model):
             variable.assign(value)
         return codes
 
-    def _step_seed(self, step: tf.Tensor, stream: int) -> tf.Tensor:
+    def _step_seed(self, step: tf.Tensor, stream: StepStream) -> tf.Tensor:
         """Key `[2]` of one draw of one step: a function of (seed, step, replica, stream) alone."""
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
         key = tf.stack([tf.constant(self.seed, tf.int64), step])
-        return tf.random.experimental.stateless_fold_in(key, replica * _STREAMS + stream, alg="philox")
+        return tf.random.experimental.stateless_fold_in(key, replica * len(StepStream) + stream, alg="philox")
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -336,31 +339,9 @@ def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
 
 
 def _not_cheap(adversary: Any) -> Any:
-    """FGSM, and PGD of fewer than five steps, as PGD of ten, which reach 2.5 times its radius."""
+    """FGSM, and PGD of fewer than five steps, as PGD of ten."""
     if isinstance(adversary, FGSM):
         adversary = PGD(adversary.threat, steps=1)
-    if not isinstance(adversary, PGD) or adversary.steps >= 5:
+    if not isinstance(adversary, (PGD, DivergencePGD)) or adversary.steps >= 5:
         return adversary
-    return dataclasses.replace(adversary, steps=10, step_size=adversary.threat.epsilon / 4)
-
-
-def _check_networks(encoder: keras.Model, classifier: keras.Model) -> None:
-    for name, network in (("encoder", encoder), ("classifier", classifier)):
-        if not network.built:
-            raise InputError(f"the {name} is not built: give it an Input, or call it once on a batch.")
-    last = classifier.layers[-1] if classifier.layers else None
-    if isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax):
-        raise InputError("the classifier ends in a softmax: let it end in logits, which the losses take.")
-
-
-def _code_size(encoder: keras.Model, classifier: keras.Model) -> int:
-    """k of the paper, from whichever network knows its shapes: subclassed ones do not."""
-    shapes = getattr(encoder, "output_shape", None), getattr(classifier, "input_shape", None)
-    sizes = [shape[-1] for shape in shapes if shape]
-    if not sizes:
-        raise InputError("the size of the codes is unknown: give a Sequential or Functional encoder or classifier.")
-    if len(set(sizes)) > 1:
-        raise InputError(
-            f"the encoder gives codes of size {sizes[0]} and the classifier takes {sizes[1]}: make them fit."
-        )
-    return sizes[0]
+    return dataclasses.replace(adversary, steps=10, step_size=None)

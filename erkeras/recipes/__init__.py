@@ -1,6 +1,8 @@
 """Settings of training as data: one row for each data set and recipe. Nothing here computes."""
 
+from erkeras.recipes.effect import check_effect
+from erkeras.recipes.job import Job
 from erkeras.recipes.recipe import Recipe
 from erkeras.recipes.table import DEFENSES, RECIPE_NAMES, REGULARIZERS, TITLES, find_recipe
 
-__all__ = ["DEFENSES", "RECIPE_NAMES", "REGULARIZERS", "TITLES", "Recipe", "find_recipe"]
+__all__ = ["DEFENSES", "RECIPE_NAMES", "REGULARIZERS", "TITLES", "Job", "Recipe", "check_effect", "find_recipe"]

@@ -20,10 +20,10 @@ class Recipe:
         epsilon: l_inf radius against which the model is judged, in [0, 1] pixels.
         training_ratio: the adversary of training acts with training_ratio x epsilon.
         steps: its PGD steps.
-        step_ratio: length of a step, as a portion of the adversary's epsilon. None for 2.5 / steps, and for 1.25
+        step_ratio: length of a step, as a fraction of the adversary's epsilon. None for 2.5 / steps, and for 1.25
             where there is one step: FGSM from a random start, as in Wong, Rice and Kolter (2020).
-        epsilon_warm_up: portion of all steps over which the adversary's epsilon rises from 0.
-        clean_fraction: portion of each batch that stays clean.
+        epsilon_warm_up: fraction of all steps over which the adversary's epsilon rises from 0.
+        clean_fraction: fraction of each batch that stays clean.
         learning_rate: of encoder and classifier (Algorithm 1, line 8).
         one_cycle: the learning rate rises linearly over the first 30% of all steps, then falls as a cosine; else
             it is constant.
@@ -37,7 +37,7 @@ class Recipe:
         critic_learning_rate: line 7.
         regularizer_learning_rate: line 9, under "separate".
         bfloat16: the adversary's passes in bfloat16.
-        structured: portion of the adversary's starts that are stripes and blocks; see `PGD`.
+        structured: fraction of the adversary's starts that are stripes and blocks; see `PGD`.
         averaging: decay of the average of the weights that the trained model takes; 0 for the weights themselves.
         keep_best: take the epoch of the highest robust validation accuracy instead of the last; see `KeepBest`.
         noise: standard deviation of the noise in front of the first convolution, in [0, 1] pixels, and twice that of

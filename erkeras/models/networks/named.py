@@ -1,7 +1,4 @@
-"""Encoders, classifiers and critics for each kind of image.
-
-A network is chosen by its name in `NETWORKS`, as recipes do.
-"""
+"""Networks by name, as recipes choose them."""
 
 from __future__ import annotations
 
@@ -11,21 +8,14 @@ import keras
 
 from erkeras.errors import InputError
 from erkeras.models.networks.colour import build_colour_classifier, build_colour_encoder
-from erkeras.models.networks.critics import build_critic
 from erkeras.models.networks.digits import build_digits_classifier, build_digits_encoder
-from erkeras.models.networks.gan import build_generator, build_image_critic
-from erkeras.models.networks.mnist import (
-    build_mnist_classifier,
-    build_mnist_deep_encoder,
-    build_mnist_encoder,
-)
+from erkeras.models.networks.mnist import build_mnist_classifier, build_mnist_deep_encoder, build_mnist_encoder
 from erkeras.models.networks.strided import (
     build_mnist_large_classifier,
     build_mnist_large_encoder,
     build_stl10_classifier,
     build_stl10_encoder,
 )
-from erkeras.models.networks.variants import with_gaussian_code, with_noise, without_bottleneck
 from erkeras.models.networks.vgg import build_vgg16_encoder, build_vgg19_encoder, build_vgg_classifier
 
 Builder = Callable[..., keras.Model]
@@ -48,7 +38,7 @@ NETWORKS: dict[str, tuple[Builder, Builder]] = {
 def build_networks(
     name: str, image_shape: Sequence[int], code_size: int, classes: int
 ) -> tuple[keras.Model, keras.Model]:
-    """Encoder and classifier of a name in `NETWORKS`.
+    """Builds encoder and classifier of a name in `NETWORKS`.
 
     Args:
         image_shape: (height, width, channels).
@@ -62,29 +52,3 @@ def build_networks(
         raise InputError(f"there is no network {name!r}: give one of {', '.join(NETWORKS)}.")
     encoder, classifier = NETWORKS[name]
     return encoder(image_shape, code_size), classifier(code_size, classes)
-
-
-__all__ = [
-    "NETWORKS",
-    "build_colour_classifier",
-    "build_colour_encoder",
-    "build_critic",
-    "build_digits_classifier",
-    "build_digits_encoder",
-    "build_generator",
-    "build_image_critic",
-    "build_mnist_classifier",
-    "build_mnist_deep_encoder",
-    "build_mnist_encoder",
-    "build_mnist_large_classifier",
-    "build_mnist_large_encoder",
-    "build_networks",
-    "build_stl10_classifier",
-    "build_stl10_encoder",
-    "build_vgg16_encoder",
-    "build_vgg19_encoder",
-    "build_vgg_classifier",
-    "with_gaussian_code",
-    "with_noise",
-    "without_bottleneck",
-]

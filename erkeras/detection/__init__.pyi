@@ -1,0 +1,12 @@
+from .criteria import Criteria as Criteria
+from .criteria import Separation as Separation
+from .density import ClassDensities as ClassDensities
+from .detector import Detection as Detection
+from .detector import Detector as Detector
+from .er_detector import ERDetector as ERDetector
+from .features import combined_code as combined_code
+from .kd_detector import KDDetector as KDDetector
+from .lid_detector import LIDDetector as LIDDetector
+from .named import DETECTORS as DETECTORS
+from .named import fit_named_detector as fit_named_detector
+from .regression import Regression as Regression

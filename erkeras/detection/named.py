@@ -1,0 +1,33 @@
+"""Detectors by their names in the paper's tables. Nothing here loads TensorFlow before one is fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from erkeras import detection
+
+if TYPE_CHECKING:
+    from erkeras.data import Split
+    from erkeras.detection.detector import Detector
+    from erkeras.models import ERClassifier
+
+DETECTORS = ("kd", "lid", "er1", "er2")
+
+
+def fit_named_detector(name: str, model: ERClassifier, train: Split, seed: int) -> Detector:
+    """Fits a detector on clean training images; a density stands on all of them.
+
+    Args:
+        name: in `DETECTORS`.
+        model: a trained one.
+        train: its training images.
+        seed: of whatever the detector draws.
+    """
+    made: dict[str, Any] = {
+        "kd": lambda: detection.KDDetector(model),
+        "lid": lambda: detection.LIDDetector(model),
+        "er1": lambda: detection.ERDetector(model, "code"),
+        "er2": lambda: detection.ERDetector(model, "combined"),
+    }
+    whole = {} if name == "lid" else {"limit": None}
+    return made[name]().fit(train.pixels, train.labels, seed=seed, **whole)

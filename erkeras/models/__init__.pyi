@@ -1,0 +1,15 @@
+from . import networks as networks
+from .callbacks import Checkpoint as Checkpoint
+from .callbacks import KeepBest as KeepBest
+from .callbacks import catastrophic_overfitting as catastrophic_overfitting
+from .defense_gan import DefenseGAN as DefenseGAN
+from .er_classifier import ERClassifier as ERClassifier
+from .layers import GaussianCode as GaussianCode
+from .layers import NoiseLayer as NoiseLayer
+from .objectives import TRADES as TRADES
+from .objectives import CrossEntropy as CrossEntropy
+from .priors import StandardNormal as StandardNormal
+from .regularizers import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
+from .regularizers import Regularizer as Regularizer
+from .regularizers import WassersteinCritic as WassersteinCritic
+from .wasserstein_gan import WassersteinGAN as WassersteinGAN

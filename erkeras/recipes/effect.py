@@ -1,0 +1,50 @@
+"""Settings that have no effect with the others: refused, so that nobody believes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from erkeras.errors import InputError
+from erkeras.recipes.recipe import Recipe
+
+
+def _attacked(recipe: Recipe) -> bool:
+    return recipe.epsilon * recipe.training_ratio > 0
+
+
+def _regularized(recipe: Recipe) -> bool:
+    return recipe.coefficient > 0
+
+
+#: Setting -> whether it does anything, and what it needs.
+_NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
+    "beta": (lambda recipe: recipe.objective == "trades", "the defense trades or er-trades"),
+    "clean_fraction": (_attacked, "training on attacked images"),
+    "bfloat16": (_attacked, "training on attacked images"),
+    "structured": (_attacked, "training on attacked images"),
+    "steps": (_attacked, "training on attacked images"),
+    "regularizer": (_regularized, "a coefficient above 0"),
+    "coupling": (
+        lambda recipe: _regularized(recipe) and recipe.regularizer != "gaussian-kl",
+        "a coefficient above 0 and another regularizer than gaussian-kl",
+    ),
+}
+
+
+def check_effect(recipe: Recipe, given: Iterable[str]) -> None:
+    """Checks that each setting does something in a recipe.
+
+    Args:
+        recipe: with the settings in it.
+        given: names of the settings that were asked for.
+
+    Raises:
+        InputError: for the first that does nothing.
+    """
+    for name in given:
+        works, needs = _NEEDS.get(name, (lambda recipe: True, ""))
+        if getattr(recipe, name) and not works(recipe):
+            raise InputError(
+                f"{name.replace('_', ' ')} was given, and has no effect with the defense {recipe.defense} and its "
+                f"other settings: it needs {needs}."
+            )
