@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
-from erkeras.files import write_text
 from erkeras.serving.client import predict_request
-from erkeras.serving.folder import CARD, digests, load_model, new_version, read_card
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
 #: Where TensorFlow Serving looks for requests to run before a version takes its first one.
@@ -67,32 +64,6 @@ def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: st
 
     signatures = {name: SIGNATURES[name] for name in ("serving_default", "logits")}
     _write(answer, signatures, image_shape, folder)
-
-
-def export_version(folder: str | Path, version: int | None = None) -> Path:
-    """Writes one more SavedModel into a saved model's folder, from its `model.keras` and `detector.npz`.
-
-    Args:
-        folder: as erkeras train wrote it.
-        version: its number, from 1; by default one more than the newest.
-
-    Returns:
-        The new version's folder; its files are in the card.
-
-    Raises:
-        InputError: where the version exists, or the folder is not whole.
-    """
-    folder = Path(folder)
-    card = read_card(folder)
-    place = new_version(folder, version)
-    model = load_model("keras", folder / "model.keras")
-    if card["detector"]:
-        export_saved_model(ERDetector.load(folder / "detector.npz", model), place)
-    else:
-        export_classifier(model, card["dataset"]["image_shape"], place)
-    card["files"] |= {f"{place.name}/{name}": digest for name, digest in digests(place).items()}
-    write_text(folder / CARD, json.dumps(card, indent=1))
-    return place
 
 
 def _labels(logits: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,0 +1,32 @@
+"""A model from its file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from erkeras.errors import InputError
+
+
+def load_model(kind: str, path: Path) -> Any:
+    """Loads what `find_model` found; a .keras file in Keras' safe mode.
+
+    Raises:
+        InputError: where Keras or TensorFlow cannot load it.
+    """
+    try:
+        if kind == "keras":
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return tf.saved_model.load(str(path))
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        missing = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
+        if missing:
+            raise InputError(
+                f"{path} is made of {missing[1]}, which is not registered: --import the module that defines it."
+            ) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} cannot be loaded ({reason[:200]}): give a model that this Keras can read.") from error
