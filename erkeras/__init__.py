@@ -1,31 +1,13 @@
 """erkeras: adversarially robust image classifiers for Keras 3 and TensorFlow 2.
 
-The names below load on first use, so `import erkeras` costs milliseconds and no TensorFlow.
+Names load on first use, so `import erkeras` costs milliseconds and no TensorFlow.
 """
 
-from erkeras.lazy import lazy_names
+import lazy_loader
 
-__version__ = "0.1.0"
+from erkeras.registration import register_when_keras_loads
+from erkeras.versions import __version__
 
-_HOMES = {
-    "ThreatModel": "erkeras.threat",
-    "ERClassifier": "erkeras.models",
-    "WassersteinCritic": "erkeras.models",
-    "PGD": "erkeras.attacks",
-    "APGD": "erkeras.attacks",
-    "FGSM": "erkeras.attacks",
-    "FAB": "erkeras.attacks",
-    "CarliniWagner": "erkeras.attacks",
-    "Square": "erkeras.attacks",
-    "RayS": "erkeras.attacks",
-    "ERDetector": "erkeras.detection",
-    "evaluate_robustness": "erkeras.evaluation",
-    "load_dataset": "erkeras.data",
-    "export_saved_model": "erkeras.serving.export",
-}
-__all__ = ["__version__", *_HOMES]
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["__version__"]
+register_when_keras_loads()

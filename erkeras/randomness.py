@@ -8,9 +8,55 @@ a number is a function of (seed, index of the image, stream, position) alone, on
 from __future__ import annotations
 
 import math
-from typing import Any
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+import lazy_loader
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    tf = lazy_loader.load("tensorflow")
+
+
+class StartStream(IntEnum):
+    """Streams of an attack's start within the ball. A number keeps its meaning for good: it decides what is drawn."""
+
+    POINT = 0
+    RADIUS = 1
+    PATTERN = 2
+    #: And the two after it: one for each size of block.
+    BLOCKS = 3
+    KIND = 9
+
+
+class SquareStream(IntEnum):
+    """Streams of Square: its start, and its proposals."""
+
+    START = 0
+    PROPOSALS = 1
+
+
+class AugmentationStream(IntEnum):
+    """Streams of augmentation: the shifts of an image, and whether it is mirrored."""
+
+    DOWN = 0
+    RIGHT = 1
+    MIRRORED = 2
+
+
+class StepStream(IntEnum):
+    """Streams of one training step of an `ERClassifier`."""
+
+    ADVERSARY = 0
+    PRIOR = 1
+
+
+class GeneratorStream(IntEnum):
+    """Streams of one update of a `WassersteinGAN`."""
+
+    LATENT = 0
+    MIXTURE = 1
 
 
 def _signed(number: int) -> int:
@@ -32,7 +78,7 @@ def row_keys(seeds: tf.Tensor) -> tf.Tensor:
     return fold_in(_mix(seeds[:, 0]), seeds[:, 1])
 
 
-def uniform(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def uniform(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
     """Numbers in [0, 1), multiples of 2^-24 `[n, *shape]`, of keys `[n]`."""
     shape = tf.cast(shape, tf.int32)
     counters = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64), dtype=tf.int64)
@@ -41,7 +87,7 @@ def uniform(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
     return tf.reshape(numbers, tf.concat([tf.shape(keys), shape], axis=0))
 
 
-def normal(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def normal(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
     """Standard normal numbers `[n, *shape]`, of keys `[n]`, by Box and Muller."""
     radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(keys, 0), shape, dtype)))
     return radius * tf.cos(2 * math.pi * uniform(fold_in(keys, 1), shape, dtype))
@@ -52,7 +98,7 @@ def integers(keys: tf.Tensor, shape: Any, limit: Any) -> tf.Tensor:
     return tf.cast(uniform(keys, shape, tf.float64) * tf.cast(limit, tf.float64), tf.int32)
 
 
-def signs(keys: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def signs(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
     """-1 or 1 `[n, *shape]`, of keys `[n]`."""
     return tf.where(uniform(keys, shape) < 0.5, tf.constant(-1, dtype), tf.constant(1, dtype))
 
@@ -67,3 +113,21 @@ def _shift(numbers: tf.Tensor, places: int) -> tf.Tensor:
     """To the right, filled with zeros."""
     kept = tf.constant((1 << (64 - places)) - 1, tf.int64)
     return tf.bitwise.bitwise_and(tf.bitwise.right_shift(numbers, tf.constant(places, tf.int64)), kept)
+
+
+def draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
+    """Draws once for the batch or once for each row; the same numbers on every device.
+
+    Args:
+        kind: "uniform" or "normal".
+        shape: of the result.
+        seeds: int `[2]` for the batch, or `[n, 2]`, one for each row.
+        stream: number that keeps draws of one seed apart.
+        dtype: of the result, floating.
+    """
+    seeds = tf.convert_to_tensor(seeds)
+    if seeds.shape.rank == 1:
+        key = tf.random.experimental.stateless_fold_in(seeds, int(stream), alg="philox")
+        return getattr(tf.random, f"stateless_{kind}")(shape, key, dtype=dtype, alg="philox")
+    keys = fold_in(row_keys(seeds), int(stream))
+    return {"uniform": uniform, "normal": normal}[kind](keys, shape[1:], dtype)

@@ -1,7 +1,4 @@
-"""What an attacker may do to an image: the norm, the size of the perturbation, the bounds of a pixel.
-
-TensorFlow is imported inside the methods, so that a threat model can be checked before its six seconds are paid.
-"""
+"""What an attacker may do to an image: the norm, the size of the perturbation, the bounds of a pixel."""
 
 from __future__ import annotations
 
@@ -10,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+import numpy as np
+
 from erkeras.errors import InputError
+from erkeras.randomness import StartStream, draw
 
 if TYPE_CHECKING:
-    import numpy as np
     import tensorflow as tf
+else:
+    tf = lazy_loader.load("tensorflow")
 
 NORMS = ("l_inf", "l2")
 
@@ -70,8 +72,6 @@ class ThreatModel:
             images, origins: float `[n, height, width, channels]`.
             scale: scalar; the ball's radius is `scale * epsilon`.
         """
-        import tensorflow as tf
-
         images = tf.convert_to_tensor(images)
         radius = tf.cast(scale, images.dtype) * self.epsilon
         if self.norm == "l_inf":
@@ -84,8 +84,6 @@ class ThreatModel:
 
     def steepest(self, gradients: Any) -> tf.Tensor:
         """The perturbations of norm 1 along which gradients `[n, height, width, channels]` rise most (0 for 0)."""
-        import tensorflow as tf
-
         if self.norm == "l_inf":
             return tf.sign(gradients)
         # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
@@ -102,20 +100,18 @@ class ThreatModel:
                 the same start whatever its neighbours are.
             scale: scalar; the ball's radius is `scale * epsilon`.
         """
-        import tensorflow as tf
-
         origins = tf.convert_to_tensor(origins)
         radius = tf.cast(scale, origins.dtype) * self.epsilon
         if self.norm == "l_inf":
-            noise = draw("uniform", tf.shape(origins), seeds, 0, origins.dtype)
+            noise = draw("uniform", tf.shape(origins), seeds, StartStream.POINT, origins.dtype)
             start = origins + radius * (2 * noise - 1)
         else:
-            directions = draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
+            directions = draw("normal", tf.shape(origins), seeds, StartStream.POINT, origins.dtype)
             column = tf.concat([tf.shape(origins)[:1], tf.ones([tf.rank(origins) - 1], tf.int32)], 0)
             # The radius of a uniform point of a d-ball is distributed as U^(1/d).
-            portions = draw("uniform", column, seeds, 1, origins.dtype)
+            fractions = draw("uniform", column, seeds, StartStream.RADIUS, origins.dtype)
             dimensions = tf.cast(tf.reduce_prod(tf.shape(origins)[1:]), origins.dtype)
-            start = origins + radius * portions ** (1 / dimensions) * directions / _length(directions)
+            start = origins + radius * fractions ** (1 / dimensions) * directions / _length(directions)
         return self.project(start, origins, scale)
 
     def structured_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
@@ -129,18 +125,16 @@ class ThreatModel:
         Raises:
             InputError: for another norm.
         """
-        import tensorflow as tf
-
         if self.norm != "l_inf":
             raise InputError(f"structured starts were asked for the norm {self.norm}: use them with l_inf.")
         origins = tf.convert_to_tensor(origins)
         n, (height, width, channels) = tf.shape(origins)[0], origins.shape[1:]
         blocks = [(height, 1), *((-(-height // part), -(-width // part)) for part in (7, 4))]
-        kind = draw("uniform", [n, 1, 1, 1], seeds, 2, origins.dtype) * len(blocks)
+        kind = draw("uniform", [n, 1, 1, 1], seeds, StartStream.PATTERN, origins.dtype) * len(blocks)
         pattern = tf.zeros_like(origins)
         for number, (rows, columns) in enumerate(blocks):
             shape = [n, -(-height // rows), -(-width // columns), channels]
-            signs = tf.where(draw("uniform", shape, seeds, 3 + number, origins.dtype) < 0.5, -1.0, 1.0)
+            signs = tf.where(draw("uniform", shape, seeds, StartStream.BLOCKS + number, origins.dtype) < 0.5, -1.0, 1.0)
             signs = tf.gather(signs, [row // rows for row in range(height)], axis=1)
             signs = tf.gather(signs, [column // columns for column in range(width)], axis=2)
             pattern = tf.where(tf.floor(kind) == number, tf.cast(signs, origins.dtype), pattern)
@@ -148,16 +142,12 @@ class ThreatModel:
 
     def normal_start(self, origins: Any, seeds: Any, deviation: float, scale: Any = 1.0) -> tf.Tensor:
         """Images with normal noise of a standard deviation, projected; seeds and scale as for `random_start`."""
-        import tensorflow as tf
-
         origins = tf.convert_to_tensor(origins)
-        noise = draw("normal", tf.shape(origins), seeds, 0, origins.dtype)
+        noise = draw("normal", tf.shape(origins), seeds, StartStream.POINT, origins.dtype)
         return self.project(origins + deviation * noise, origins, scale)
 
     def distance(self, images: Any, origins: Any) -> tf.Tensor:
         """Norm of each perturbation, `[n]`."""
-        import tensorflow as tf
-
         perturbations = tf.convert_to_tensor(images) - origins
         if self.norm == "l_inf":
             return tf.reduce_max(tf.abs(perturbations), axis=_pixel_axes(perturbations))
@@ -173,20 +163,4 @@ def _pixel_axes(images: Any) -> list[int]:
 
 
 def _length(perturbations: Any) -> tf.Tensor:
-    import tensorflow as tf
-
     return tf.sqrt(tf.reduce_sum(tf.square(perturbations), axis=_pixel_axes(perturbations), keepdims=True))
-
-
-def draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
-    """One stateless draw for the batch (`seeds` `[2]`) or one for each row (`[n, 2]`); the same on every device."""
-    import tensorflow as tf
-
-    from erkeras import randomness
-
-    seeds = tf.convert_to_tensor(seeds)
-    if seeds.shape.rank == 1:
-        key = tf.random.experimental.stateless_fold_in(seeds, stream, alg="philox")
-        return getattr(tf.random, f"stateless_{kind}")(shape, key, dtype=dtype, alg="philox")
-    keys = randomness.fold_in(randomness.row_keys(seeds), stream)
-    return getattr(randomness, kind)(keys, shape[1:], dtype)

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks import Attack, Victim
-from erkeras.attacks.contract import gradient_of
 from erkeras.attacks.losses import margin
+from erkeras.attacks.tensors import gradient_of
 from erkeras.evaluation.examples import Examples
 
-#: Two passes may differ by this portion of the logits' length before a model counts as randomised.
+#: Two passes may differ by this fraction of the logits' length before a model counts as randomised.
 _RANDOM = 1e-4
 #: Accuracy that a black-box attack may take after gradient attacks before gradients count as masked.
 _MASKED = 0.002

@@ -10,7 +10,8 @@ import numpy as np
 
 from erkeras.attacks import Attack
 from erkeras.data import Split
-from erkeras.evaluation.robustness import Progress, evaluate_robustness
+from erkeras.evaluation.robustness import evaluate_robustness
+from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
 
 
@@ -23,8 +24,9 @@ def accuracy_curve(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    stage: str = "attacking",
 ) -> list[float]:
-    """Portion of images that are right when clean and stand every attack, at each epsilon.
+    """Measures the fraction of images that are right when clean and stand every attack, at each epsilon.
 
     A ball holds the smaller ones: an image that was broken at a smaller epsilon is not attacked again.
 
@@ -33,16 +35,29 @@ def accuracy_curve(
         attacks: the attacks within a threat model.
         threat: norm and bounds.
         epsilons: rising.
-        progress: as for `evaluate_robustness`; its units sum to n x the attacks' work x epsilons.
+        progress: hears of one stage, whose units are n x the attacks' work x epsilons.
+        stage: name of that stage.
     """
-    report = progress or (lambda units, note: None)
+    progress = progress or Progress()
+    work = sum(attack.work for attack in attacks(threat))
+    progress.stage(stage, len(split) * work * len(epsilons))
     standing = np.arange(len(split))
     accuracies: list[float] = []
     for epsilon in epsilons:
         chosen = attacks(dataclasses.replace(threat, epsilon=epsilon))
-        report(sum(attack.work for attack in chosen) * (len(split) - len(standing)), "")
+        progress.advance(work * (len(split) - len(standing)))
         if len(standing):
-            found = evaluate_robustness(model, split.take(standing), chosen, seed=seed, progress=report)
+            found = evaluate_robustness(model, split.take(standing), chosen, seed=seed, progress=_WithinStage(progress))
             standing = standing[found.robust]
         accuracies.append(len(standing) / len(split))
     return accuracies
+
+
+class _WithinStage(Progress):
+    """Hands units on to a stage that has begun."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def advance(self, units: int, note: str = "") -> None:
+        self._progress.advance(units, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,20 @@ _PERPLEXITY = 30.0
 _FEWEST = 10
 
 
+def embed_codes(model: Any, clean: np.ndarray, attacked: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Projects the codes that a model gives images, clean and attacked; see `project_codes`.
+
+    Args:
+        model: an `ERClassifier`.
+        clean, attacked: float32 `[n, height, width, channels]`.
+        seed: of t-SNE's random numbers.
+    """
+    codes = [model.encoder.predict(images, batch_size=250, verbose=0) for images in (clean, attacked)]
+    return project_codes(codes[0], codes[1], seed)
+
+
 def project_codes(clean: np.ndarray, attacked: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """t-SNE of clean and attacked codes at once, so that the two share their axes.
+    """Projects clean and attacked codes at once by t-SNE, so that the two share their axes.
 
     Args:
         clean, attacked: float `[n, code_size]`, 10 images or more.

@@ -1,59 +1,31 @@
-"""Detectors compared as section 4.5 compares them.
+"""The protocol by which section 4.5 compares detectors: what is fitted, what it sees, what it is worth.
 
 Densities stand on clean training images. Test images are split by a seed into set I (20%), on which the logistic
-regression is fitted, and set II (80%), on which everything is judged. Each attacked set is made once and serves all
+regression is fitted, and set II (80%), on which everything is evaluated. Each attacked set is made once and serves all
 detectors of its model, and what a detector sees of it is computed once and serves all cells.
 
 Adversarial examples (N) are of images that were right when clean; natural ones (M) are all clean images of the set.
-Two conventions of positives, in fitting and in judging: `ALL` attacked images, whether or not the attack worked, or the
-`SUCCESSFUL` ones alone.
+Two conventions of positives, in fitting and in evaluating: `ALL` attacked images, whether or not the attack worked, or
+the `SUCCESSFUL` ones alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks import PGD, Attack, Victim, aim_at_detector, as_victim
+from erkeras.attacks import PGD, AdaptiveAttack, Victim, as_victim
 from erkeras.data import Split
-from erkeras.detection import Criteria, Detector, ERDetector, KDDetector, LIDDetector, Regression
-from erkeras.evaluation.record import Record
-from erkeras.evaluation.robustness import evaluate_robustness
-from erkeras.models import ERClassifier
+from erkeras.detection import Criteria, Detector, Regression, Separation
+from erkeras.evaluation.robustness import Robustness, evaluate_robustness
+from erkeras.progress import Progress
 
 ALL, SUCCESSFUL = "all", "successful"
 CONVENTIONS = (ALL, SUCCESSFUL)
-#: Set I.
-_FITTING_PORTION = 0.2
-
-Progress = Callable[[int, str], None]
-
-#: The detectors by their names in the paper's tables.
-DETECTORS: dict[str, Callable[[ERClassifier], Any]] = {
-    "kd": KDDetector,
-    "lid": LIDDetector,
-    "er1": lambda model: ERDetector(model, "code"),
-    "er2": lambda model: ERDetector(model, "combined"),
-}
-
-
-def fit_named(name: str, model: ERClassifier, train: Split, seed: int) -> Detector:
-    """A detector of `DETECTORS`, fitted on clean training images; a density stands on all of them."""
-    detector = DETECTORS[name](model)
-    whole = {} if name == "lid" else {"limit": None}
-    return detector.fit(train.pixels, train.labels, seed=seed, **whole)
-
-
-def fitting_and_judging(split: Split, seed: int) -> tuple[Split, Split]:
-    """Set I and set II of section 4.5.1: a fifth of the images, drawn by the seed, and the others, in random order."""
-    order = np.random.RandomState(seed).permutation(len(split))
-    count = round(_FITTING_PORTION * len(split))
-    return split.take(order[:count]), split.take(order[count:])
 
 
 @dataclass(frozen=True)
@@ -69,33 +41,30 @@ class AttackedImages:
     right: np.ndarray
 
     def rows(self, convention: str) -> np.ndarray:
-        """bool `[n]`, which of them are positives under a convention."""
+        """Tells, bool `[n]`, which of them are positives under a convention."""
         return np.ones(len(self.right), bool) if convention == ALL else ~self.right
 
 
-def attack_images(
-    model: Any, split: Split, attack: Attack, seed: int, progress: Progress, record: Record | None = None
-) -> AttackedImages:
-    """Attacks the images of a split; those that the model gets wrong when clean are left out.
+def within_ball(model: Any, split: Split, found: Robustness) -> AttackedImages:
+    """Takes the attacked images of those that the model gets right when clean.
 
     What an attack that minimises the perturbation found outside the ball is brought to the ball's surface, on the
     straight way back to the image.
 
     Args:
-        model: as an attack takes it.
-        seed: of the attack's random numbers.
-        progress: its units sum to n x the attack's work.
-        record: as for `evaluate_robustness`.
+        model: that was attacked.
+        split: the images.
+        found: what one attack made of them.
     """
-    found = evaluate_robustness(model, split, [attack], seed=seed, record=record, progress=progress).examples
-    rows = np.flatnonzero(found.clean_predictions == found.labels)
-    images, clean = found.images[rows], split.images[rows]
-    outside = ~attack.threat.allows(found.distance[rows])
+    threat, examples = found.attacks[0].threat, found.examples
+    rows = np.flatnonzero(examples.clean_predictions == examples.labels)
+    images, clean = examples.images[rows], split.images[rows]
+    outside = ~threat.allows(examples.distance[rows])
     if outside.any():
-        images[outside] = attack.threat.project(images[outside], clean[outside]).numpy()
-    predictions = found.predictions[rows]
+        images[outside] = threat.project(images[outside], clean[outside]).numpy()
+    predictions = examples.predictions[rows]
     predictions[outside] = as_victim(model).outputs_for(images[outside]).argmax(axis=1)
-    return AttackedImages(images, predictions == found.labels[rows])
+    return AttackedImages(images, predictions == examples.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -108,12 +77,12 @@ class Half:
 
 @dataclass(frozen=True)
 class Cell:
-    """One detector, fitted on one attack and judged by another, with one convention of positives.
+    """One detector, fitted on one attack and evaluated by another, with one convention of positives.
 
     Attributes:
         detector: its name.
         model: name of the model that it guards.
-        fitted_on, judged_by: names of attacks.
+        fitted_on, evaluated_by: names of attacks.
         positives: `ALL` or `SUCCESSFUL`.
         criteria: on set II; None where set I has no positive to fit on.
         separation: see `Regression.separation`, of set II; None with `criteria`.
@@ -122,18 +91,19 @@ class Cell:
     detector: str
     model: str
     fitted_on: str
-    judged_by: str
+    evaluated_by: str
     positives: str
     criteria: Criteria | None
-    separation: dict[str, Any] | None
+    separation: Separation | None
 
     def summary(self) -> dict[str, Any]:
         """The figures, as plain values."""
         names = ("acc_nadv", "acc_com", "without_detector", "acc_adv", "acc_cla")
         figures = {name: getattr(self.criteria, name) if self.criteria else None for name in names}
         counts = dataclasses.asdict(self.criteria) if self.criteria else None
-        words = {name: getattr(self, name) for name in ("detector", "model", "fitted_on", "judged_by", "positives")}
-        return {**words, **figures, "counts": counts, "separation": self.separation}
+        separation = dataclasses.asdict(self.separation) if self.separation else None
+        words = {name: getattr(self, name) for name in ("detector", "model", "fitted_on", "evaluated_by", "positives")}
+        return {**words, **figures, "counts": counts, "separation": separation}
 
 
 class Seen:
@@ -143,22 +113,22 @@ class Seen:
         name: of the detector.
         model: name of its model.
         detector: after `fit`.
-        fitting, judging: set I and set II.
+        fitting, evaluating: set I and set II.
         progress: its units sum to the images of both halves, clean and attacked.
     """
 
     def __init__(
-        self, name: str, model: str, detector: Detector, fitting: Half, judging: Half, progress: Progress
+        self, name: str, model: str, detector: Detector, fitting: Half, evaluating: Half, progress: Progress
     ) -> None:
         self.name, self.model, self.detector = name, model, detector
-        self.fitting, self.judging = fitting, judging
+        self.fitting, self.evaluating = fitting, evaluating
 
         def look(images: np.ndarray) -> np.ndarray:
             statistics = detector.statistics(images)
-            progress(len(images), "")
+            progress.advance(len(images))
             return statistics
 
-        halves = (fitting, judging)
+        halves = (fitting, evaluating)
         self._clean = [look(half.clean.images) for half in halves]
         self._attacked = [{key: look(part.images) for key, part in half.attacked.items()} for half in halves]
         # Of whichever attack it is fitted on, so that one graph serves all.
@@ -173,19 +143,19 @@ class Seen:
             return None
         return Regression.fit(self._clean[0], self._attacked[0][attack][rows], false_positive_rate)
 
-    def cell(self, fitted_on: str, judged_by: str, positives: str, false_positive_rate: float | None) -> Cell:
-        """Fits on set I and judges on set II."""
+    def cell(self, fitted_on: str, evaluated_by: str, positives: str, false_positive_rate: float | None) -> Cell:
+        """Fits on set I and evaluates on set II."""
         regression = self.regression(fitted_on, positives, false_positive_rate)
-        words = (self.name, self.model, fitted_on, judged_by, positives)
+        words = (self.name, self.model, fitted_on, evaluated_by, positives)
         if regression is None:
             return Cell(*words, None, None)
-        attacked = self.judging.attacked[judged_by]
+        attacked = self.evaluating.attacked[evaluated_by]
         rows = attacked.rows(positives)
-        natural, adversarial = self._clean[1], self._attacked[1][judged_by][rows]
+        natural, adversarial = self._clean[1], self._attacked[1][evaluated_by][rows]
         criteria = Criteria.count(regression.verdicts(natural), regression.verdicts(adversarial), attacked.right[rows])
         return Cell(*words, criteria, regression.separation(natural, adversarial))
 
-    def scores(self, fitted_on: str, judged_by: str, false_positive_rate: float | None) -> dict[str, Any] | None:
+    def scores(self, fitted_on: str, evaluated_by: str, false_positive_rate: float | None) -> dict[str, Any] | None:
         """Log odds of set II for a picture: `natural`, `failed` and `successful` attacks, and the threshold's.
 
         With all attacked images as positives; None where there is none.
@@ -193,8 +163,8 @@ class Seen:
         regression = self.regression(fitted_on, ALL, false_positive_rate)
         if regression is None:
             return None
-        right = self.judging.attacked[judged_by].right
-        adversarial = regression.log_odds(self._attacked[1][judged_by])
+        right = self.evaluating.attacked[evaluated_by].right
+        adversarial = regression.log_odds(self._attacked[1][evaluated_by])
         return {
             "natural": regression.log_odds(self._clean[1]),
             "failed": adversarial[right],
@@ -202,28 +172,36 @@ class Seen:
             "threshold": regression.bias - regression.offset,
         }
 
-    def against_who_knows(
-        self, fitted_on: str, attack: PGD, images: int, false_positive_rate: float | None, seed: int, progress: Progress
+    def against_adaptive(
+        self,
+        fitted_on: str,
+        attack: PGD,
+        part: Split,
+        false_positive_rate: float | None,
+        seed: int,
+        progress: Progress,
+        stage: str,
     ) -> dict[str, Any] | None:
-        """The detector, fitted on all attacked images of set I, against PGD that descends its score too.
+        """Evaluates the detector, fitted on all attacked images of set I, against an adaptive attacker.
 
         Args:
             fitted_on: name of the attack of set I.
             attack: PGD that does not know the detector.
-            images: how many images of set II are attacked, at most.
-            progress: its units sum to the attacked images x the work of the attack aimed at the detector.
+            part: images of set II.
+            progress, stage: as for `evaluate_robustness`.
 
         Returns:
-            `acc_nadv`, and `acc_com`, the portion of the images right when clean that stay so or are found. None where
+            `acc_nadv`, and `acc_com`, the fraction of the images right when clean that stay so or are found. None where
             set I has no positive.
         """
         regression = self.regression(fitted_on, ALL, false_positive_rate)
         if regression is None:
             return None
-        part = first(self.judging.clean, images)
         self._weight.assign(regression.weight)
         self._offset.assign(regression.offset)
-        found = evaluate_robustness(self._together, part, [aim_at_detector(attack)], seed=seed, progress=progress)
+        found = evaluate_robustness(
+            self._together, part, [AdaptiveAttack(attack)], seed=seed, progress=progress, stage=stage
+        )
         right = found.examples.clean_predictions == part.labels
         return {
             "acc_nadv": float((~regression.verdicts(self._clean[1])).mean()),
@@ -231,17 +209,12 @@ class Seen:
         }
 
 
-def first(split: Split, count: int) -> Split:
-    """The first images of a split, which are random ones of set I and set II."""
-    return split.take(np.arange(min(count, len(split))))
+def accuracy_under(model: Any, split: Split, attack: PGD, seed: int, progress: Progress, stage: str) -> float | None:
+    """Measures what the classifier keeps, of the images that it gets right when clean, under an attack.
 
-
-def accuracy_under(model: Any, split: Split, attack: PGD, seed: int, progress: Progress) -> float | None:
-    """What the classifier keeps, of the images that it gets right when clean, under an attack that knows no detector.
-
-    The attack gets as many attempts as one aimed at a detector.
+    The attack knows no detector, and gets as many attempts as one aimed at a detector.
     """
-    attack = dataclasses.replace(attack, restarts=aim_at_detector(attack).attempts)
-    found = evaluate_robustness(model, split, [attack], seed=seed, progress=progress)
+    attack = dataclasses.replace(attack, restarts=AdaptiveAttack(attack).attempts)
+    found = evaluate_robustness(model, split, [attack], seed=seed, progress=progress, stage=stage)
     right = found.examples.clean_predictions == split.labels
     return float(found.robust[right].mean()) if right.any() else None

@@ -26,6 +26,8 @@ from erkeras.files import write_arrays, write_text
 FORMAT = 1
 SETTINGS, EXAMPLES, RESULT = "settings.json", "examples.jsonl", "result.json"
 IMAGES, COMPRESSED = "images.npy", "images.npz"
+#: Settings that do not make a record another one.
+_CIRCUMSTANCES = ("versions", "processor")
 _WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean"}
 
 
@@ -45,7 +47,7 @@ class Record:
 
     @classmethod
     def create(cls, folder: Path, settings: dict[str, Any]) -> Record:
-        """A new record. Its folder is made with the first examples, so that an attack which is refused leaves none.
+        """Makes a new record. Its folder comes with the first examples, so that an attack which is refused leaves none.
 
         Args:
             folder: must not exist.
@@ -75,13 +77,15 @@ class Record:
         return record
 
     def differs(self, settings: dict[str, Any]) -> str:
-        """What `settings` ask for otherwise than the record was made with, in words; empty if nothing."""
+        """Says in words what `settings` ask for otherwise than the record was made with; empty if nothing."""
         now = json.loads(json.dumps({"format": FORMAT, **settings}))
-        keys = [key for key in now if key not in ("versions", "command") and self.settings.get(key) != now[key]]
-        return ", ".join(f"{key} {_short(self.settings.get(key))} (now {_short(now[key])})" for key in keys)
+        before = {name: _comparable(name, value) for name, value in self.settings.items()}
+        now = {name: _comparable(name, value) for name, value in now.items() if name not in _CIRCUMSTANCES}
+        keys = [key for key in now if before.get(key) != now[key]]
+        return ", ".join(f"{key} {_short(before.get(key))} (now {_short(now[key])})" for key in keys)
 
     def read(self) -> Examples:
-        """The examples that the record holds, without a last line that was cut off.
+        """Reads the examples that the record holds, without a last line that was cut off.
 
         Raises:
             InputError: where there is no file of examples, or a line before the last cannot be read.
@@ -115,15 +119,17 @@ class Record:
         self.write_result({"seconds": dict(zip(self.names, seconds, strict=True))})
 
     def seconds(self) -> list[float]:
-        """What `append` was given last; zeros before."""
+        """Gives the seconds that `append` was given last; zeros before."""
         known = self.result().get("seconds", {})
         return [known.get(name, 0.0) for name in self.names]
 
     def result(self) -> dict[str, Any]:
+        """Reads the figures so far."""
         path = self.folder / RESULT
         return json.loads(path.read_text()) if path.exists() else {}
 
     def write_result(self, result: dict[str, Any]) -> None:
+        """Writes the figures so far."""
         write_text(self.folder / RESULT, json.dumps(result, indent=1))
 
     def finish(self, result: dict[str, Any]) -> None:
@@ -195,7 +201,7 @@ class Record:
 
 
 def as_lines(examples: Examples, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One mapping of plain values for each example; `names` are the attacks'."""
+    """Lists one mapping of plain values for each example; `names` are the attacks'."""
     words = {**_WORDS, **dict(enumerate(names))}
     return [
         {
@@ -210,6 +216,11 @@ def as_lines(examples: Examples, names: Sequence[str]) -> list[dict[str, Any]]:
         }
         for row in range(len(examples))
     ]
+
+
+def _comparable(name: str, value: Any) -> Any:
+    # The class of an attack is named since version 0.2.
+    return [(part.get("name"), part.get("config")) for part in value] if name == "attacks" else value
 
 
 def _short(value: Any) -> str:

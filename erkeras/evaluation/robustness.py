@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from erkeras.attacks import Attack, Victim, as_victim
-from erkeras.attacks.contract import INTERNAL_BATCH
+from erkeras.attacks import INTERNAL_BATCH, Attack, Victim, as_victim
 from erkeras.attacks.runner import parallel_streams
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation.checks import check_model, check_result
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
-
-Progress = Callable[[int, str], None]
+from erkeras.progress import Progress
+from erkeras.saved import Summary
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Robustness:
 
     @property
     def right_when_clean(self) -> np.ndarray:
-        """bool `[n]`: the images that attacks got at all."""
+        """Tells, bool `[n]`, which images attacks got at all."""
         return self.examples.broken_by != WRONG_WHEN_CLEAN
 
     @property
@@ -55,12 +54,12 @@ class Robustness:
 
     @property
     def robust(self) -> np.ndarray:
-        """bool `[n]`: correct when clean and under every attack."""
+        """Tells, bool `[n]`, which are correct when clean and under every attack."""
         return self.examples.broken_by == STANDING
 
     @property
     def successful(self) -> np.ndarray:
-        """bool `[n]`: right when clean, and broken."""
+        """Tells, bool `[n]`, which are right when clean, and broken."""
         return self.examples.broken_by >= 0
 
     @property
@@ -68,12 +67,12 @@ class Robustness:
         return float(np.mean(self.robust))
 
     def accuracy_after(self, number: int) -> float:
-        """Robust accuracy once the attacks up to this one, a position in `attacks`, were run."""
+        """Gives the robust accuracy once the attacks up to this one, a position in `attacks`, were run."""
         return float(np.mean(self.robust | (self.examples.broken_by > number)))
 
     @property
     def mean_boundary_distance(self) -> float | None:
-        """Mean distance to the nearest image of another class that was found, over images that are right when clean.
+        """Gives the mean distance to the nearest image found of another class, over images that are right when clean.
 
         The average decision boundary distance of Chen and Gu (2020), for RayS; for one attack alone that minimises
         the perturbation, None otherwise, or where an image has no such neighbour.
@@ -84,19 +83,19 @@ class Robustness:
             return None
         return float(np.mean(self.examples.distance[right]))
 
-    def summary(self) -> dict[str, Any]:
-        """The figures, as plain values."""
-        return {
-            "images": len(self.examples),
-            "outputs": self.outputs,
-            "clean_accuracy": self.clean_accuracy,
-            "attacks": {name: self.accuracy_after(number) for number, name in enumerate(self.names)},
-            "robust_accuracy": self.robust_accuracy,
-            "mean_boundary_distance": self.mean_boundary_distance,
-            "forward_passes": dict(zip(self.names, self.examples.queries.sum(axis=0).tolist(), strict=True)),
-            "backward_passes": dict(zip(self.names, self.examples.gradients.sum(axis=0).tolist(), strict=True)),
-            "warnings": list(self.warnings),
-        }
+    def summary(self) -> Summary:
+        """Gives the figures, as plain values."""
+        return Summary(
+            images=len(self.examples),
+            outputs=self.outputs,
+            clean_accuracy=self.clean_accuracy,
+            attacks={name: self.accuracy_after(number) for number, name in enumerate(self.names)},
+            robust_accuracy=self.robust_accuracy,
+            mean_boundary_distance=self.mean_boundary_distance,
+            forward_passes=dict(zip(self.names, self.examples.queries.sum(axis=0).tolist(), strict=True)),
+            backward_passes=dict(zip(self.names, self.examples.gradients.sum(axis=0).tolist(), strict=True)),
+            warnings=self.warnings,
+        )
 
 
 def evaluate_robustness(
@@ -107,6 +106,7 @@ def evaluate_robustness(
     seed: int = 0,
     record: Record | None = None,
     progress: Progress | None = None,
+    stage: str = "attacking",
 ) -> Robustness:
     """Runs attacks one after the other, each on the images that still stand.
 
@@ -116,8 +116,8 @@ def evaluate_robustness(
         attacks: no two of one name. One that is made of others (AutoAttack) counts as these.
         seed: of the attacks' random numbers.
         record: where examples go as soon as they are known; those that it holds are not attacked again.
-        progress: called with units of work that are done and the figure so far; the units sum to n x the work of
-            all attacks.
+        progress: hears of one stage, whose units are n x the work of all attacks, with the figure so far.
+        stage: name of that stage.
 
     Raises:
         InputError: without an attack or an image, and whatever the attacks raise.
@@ -138,7 +138,7 @@ def evaluate_robustness(
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
-    report = _Report(progress, sum(attack.work for attack in chosen), parts)
+    report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
     # Part by part through all attacks: what is known of an image is then known for good.
     size = INTERNAL_BATCH * parallel_streams()
     for start in range(known, len(split), size):
@@ -151,7 +151,9 @@ def evaluate_robustness(
     warnings += check_result(examples, chosen)
     result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
     if record:
-        record.finish({"seconds": dict(zip(names, seconds, strict=True)), "summary": result.summary()})
+        record.finish(
+            {"seconds": dict(zip(names, seconds, strict=True)), "summary": dataclasses.asdict(result.summary())}
+        )
     return result
 
 
@@ -169,9 +171,7 @@ def _attack(
         if not len(rows):
             continue
         started = time.perf_counter()
-        result = attack(
-            victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report.advance
-        )
+        result = attack(victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report)
         seconds[number] += time.perf_counter() - started
         if number == 0:
             clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
@@ -185,12 +185,13 @@ def _attack(
     )
 
 
-class _Report:
-    """Units of work and the robust accuracy so far, for a progress bar."""
+class _Report(Progress):
+    """Adds the robust accuracy so far to the units of work that attacks report."""
 
-    def __init__(self, progress: Progress | None, work: int, parts: list[Examples]) -> None:
-        self._progress = progress or (lambda units, note: None)
+    def __init__(self, progress: Progress, stage: str, images: int, work: int, parts: list[Examples]) -> None:
+        self._progress = progress
         self._note = ""
+        progress.stage(stage, images * work)
         self.standing(parts)
         self.advance(work * sum(len(part) for part in parts))
 
@@ -200,5 +201,5 @@ class _Report:
             self._note = f"robust {np.mean(broken_by == STANDING):.1%} of {len(broken_by)}"
             self.advance(0)
 
-    def advance(self, units: int) -> None:
-        self._progress(units, self._note)
+    def advance(self, units: int, note: str = "") -> None:
+        self._progress.advance(units, note or self._note)

@@ -1,4 +1,4 @@
-"""Saved models beside each other: one row a defence, its mean and spread over seeds, and a paired test of two rows.
+"""Saved models beside each other: one row a defense, its mean and spread over seeds, and a paired test of two rows.
 
 Reads cards and records alone, without TensorFlow.
 """
@@ -9,15 +9,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING
 from erkeras.evaluation.record import Record
-from erkeras.serving.card import defense_title
-from erkeras.serving.folder import read_card
+from erkeras.recipes import Recipe
+from erkeras.saved import Card, EvaluationEntry, defense_title, read_card
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,19 @@ class Trained:
     folder: Path
     defense: str
     seed: int
-    recipe: dict[str, Any]
+    recipe: Recipe
     minutes: float
-    evaluation: dict[str, Any]
+    evaluation: EvaluationEntry
 
     @property
     def accuracies(self) -> dict[str, float]:
-        summary = self.evaluation["summary"]
-        return {"clean": summary["clean_accuracy"], **summary["attacks"]}
+        """Lists the accuracies, clean and after each attack."""
+        summary = self.evaluation.summary
+        return {"clean": summary.clean_accuracy, **summary.attacks}
 
     def standing(self, name: str) -> dict[int, bool]:
-        """By original index: whether the image was right when clean and under every attack up to the one of a name."""
-        examples = Record.open(self.folder / self.evaluation["record"]).read()
+        """Tells, by original index, whether the image stands clean and under every attack up to the one of a name."""
+        examples = Record.open(self.folder / self.evaluation.record).read()
         last = list(self.accuracies).index(name) - 1
         stands = (examples.broken_by == STANDING) | (examples.broken_by > last)
         return dict(zip(examples.indices.tolist(), stands.tolist(), strict=True))
@@ -65,11 +65,11 @@ class Row:
 
     @property
     def minutes(self) -> float:
-        """Mean over the models."""
+        """Gives the mean over the models."""
         return statistics.mean(model.minutes for model in self.models)
 
     def accuracy(self, name: str) -> tuple[float, float, float]:
-        """Mean, lowest and highest over the models."""
+        """Gives mean, lowest and highest over the models."""
         values = [model.accuracies[name] for model in self.models]
         return statistics.mean(values), min(values), max(values)
 
@@ -92,7 +92,7 @@ class Paired:
 
 
 def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
-    """The rows of saved models, in the order in which they come.
+    """Reads the rows of saved models, in the order in which they come.
 
     Args:
         folders: that `erkeras train` wrote, each with an evaluation in its card.
@@ -103,7 +103,7 @@ def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
             that all models have.
     """
     cards = {folder: read_card(folder) for folder in folders}
-    titles = [{found["title"] for found in card.get("evaluations", [])} for card in cards.values()]
+    titles = [{found.title for found in card.evaluations} for card in cards.values()]
     shared = sorted(set.intersection(*titles)) if titles else []
     if title is None:
         if len(shared) != 1:
@@ -115,23 +115,20 @@ def read_rows(folders: Sequence[Path], title: str | None = None) -> list[Row]:
     elif title not in shared:
         raise InputError(f"not all models have an evaluation {title!r}: give one of {', '.join(shared) or 'none'}.")
     models = [_trained(folder, card, title) for folder, card in cards.items()]
-    images = {
-        (model.evaluation["dataset"], model.evaluation["seed"], model.evaluation["summary"]["images"])
-        for model in models
-    }
+    images = {(model.evaluation.dataset, model.evaluation.seed, model.evaluation.summary.images) for model in models}
     if len(images) > 1:
         raise InputError(
             f"the evaluations {title!r} are of different images: attack all on one --dataset with one --seed and "
             "--limit."
         )
-    rows: dict[str, list[Trained]] = {}
+    rows: dict[Recipe, list[Trained]] = {}
     for model in models:
-        rows.setdefault(f"{model.defense} {sorted(model.recipe.items())}", []).append(model)
+        rows.setdefault(model.recipe, []).append(model)
     return [Row(tuple(sorted(row, key=lambda model: model.seed))) for row in rows.values()]
 
 
-def compare(first: Row, second: Row, name: str) -> Paired:
-    """A paired test of two rows, seed by seed and image by image.
+def compare_rows(first: Row, second: Row, name: str) -> Paired:
+    """Tests two rows in pairs, seed by seed and image by image.
 
     Args:
         name: of the last attack that an image has to stand, or "clean".
@@ -157,14 +154,9 @@ def compare(first: Row, second: Row, name: str) -> Paired:
     return Paired(len(pairs), first_alone, second_alone, p_value)
 
 
-def _trained(folder: Path, card: dict[str, Any], title: str) -> Trained:
-    job = card["job"]
-    evaluation = next(found for found in card["evaluations"] if found["title"] == title)
-    return Trained(
-        folder,
-        defense_title(job["recipe"]),
-        job["seed"],
-        job["recipe"],
-        card["training"]["seconds_of_last_run"] / 60,
-        evaluation,
-    )
+def _trained(folder: Path, card: Card, title: str) -> Trained:
+    if card.job is None or card.training is None:
+        raise InputError(f"{folder} does not say how it was trained: give models that erkeras train wrote.")
+    evaluation = next(found for found in card.evaluations if found.title == title)
+    minutes = card.training.seconds_of_last_run / 60
+    return Trained(folder, defense_title(card.job.recipe), card.job.seed, card.job.recipe, minutes, evaluation)

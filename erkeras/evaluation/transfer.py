@@ -1,4 +1,4 @@
-"""Attacked images of one model, judged by another: what a defence is worth against those who do not know it."""
+"""Attacked images of one model, classified by another: what a defense is worth against those who do not know it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
 from erkeras.evaluation.robustness import Robustness
 
 _TRANSFERRED = (
-    "The images were made for another model than the one that judges them: an attack on the judge itself finds more."
+    "The images were made for another model than the one that classifies them: an attack on that one finds more."
 )
 
 
-def judge_by(model: Any, robustness: Robustness, split: Split) -> Robustness:
-    """The same clean and attacked images, as another model classifies them.
+def evaluate_transferred(model: Any, robustness: Robustness, split: Split) -> Robustness:
+    """Classifies the same clean and attacked images by another model.
 
     What one attack spared, the next one attacked: an image that only this model takes for another class counts as
     broken by the last attack, if it is within its threat model. What only the attacked model got wrong was never
     attacked, and stands.
 
     Args:
-        model: who judges, as an attack takes it.
+        model: who classifies them, as an attack takes it.
         robustness: of the model that was attacked.
         split: the images that it is about.
     """

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import keras
+
+from erkeras import attacks, models
 from erkeras.errors import InputError
+from erkeras.models import networks
 from erkeras.recipes import REGULARIZERS, Recipe
+from erkeras.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from erkeras.attacks import Attack
+    from erkeras.models import ERClassifier, Regularizer, WassersteinGAN
 
 _ALLOWED = f"give {', '.join(REGULARIZERS)}, or MODULE:CLASS, a Regularizer of a module in this folder."
 
 
-def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_per_epoch: int, seed: int) -> Any:
-    """A compiled ERClassifier with fresh weights, all as the recipe says.
+def build_model(
+    recipe: Recipe, image_shape: Sequence[int], classes: int, steps_per_epoch: int, seed: int
+) -> ERClassifier:
+    """Builds a compiled ERClassifier with fresh weights, all as the recipe says.
 
     Args:
         image_shape: (height, width, channels).
@@ -24,17 +35,13 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
     Raises:
         InputError: for a network or a regularizer that does not exist.
     """
-    import keras
-
-    from erkeras.models import TRADES, ERClassifier
-
     keras.utils.set_random_seed(seed)
     total_steps = recipe.epochs * steps_per_epoch
-    model = ERClassifier(
+    model = models.ERClassifier(
         *_build_networks(recipe, image_shape, classes),
         regularizer=_build_regularizer(recipe),
         adversary=_build_adversary(recipe),
-        objective=TRADES(recipe.beta) if recipe.objective == "trades" else None,
+        objective=models.TRADES(recipe.beta) if recipe.objective == "trades" else None,
         clean_fraction=recipe.clean_fraction,
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
@@ -55,71 +62,58 @@ def build_model(recipe: Recipe, image_shape: Sequence[int], classes: int, steps_
     return model
 
 
-def build_gan(recipe: Recipe, image_shape: Sequence[int], seed: int) -> Any:
-    """A compiled WassersteinGAN with fresh weights, as the recipe says; arguments as for `build_model`.
+def build_gan(recipe: Recipe, image_shape: Sequence[int], seed: int) -> WassersteinGAN:
+    """Builds a compiled WassersteinGAN with fresh weights, as the recipe says; arguments as for `build_model`.
 
     Raises:
         InputError: for images that the generator cannot make.
     """
-    import keras
-
-    from erkeras.models import WassersteinGAN
-    from erkeras.models.networks import build_generator, build_image_critic
-
     keras.utils.set_random_seed(seed)
-    model = WassersteinGAN(build_generator(image_shape), build_image_critic(image_shape), seed=seed)
+    model = models.WassersteinGAN(
+        networks.build_generator(image_shape), networks.build_image_critic(image_shape), seed=seed
+    )
     model.compile(*(keras.optimizers.Adam(recipe.generator_learning_rate, 0.5, 0.9) for _ in range(2)))
     return model
 
 
 def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
-    from erkeras.models.networks import build_networks, with_gaussian_code, with_noise, without_bottleneck
-
-    encoder, classifier = build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    encoder, classifier = networks.build_networks(recipe.network, image_shape, recipe.code_size, classes)
     if recipe.noise:
-        encoder = with_noise(encoder, recipe.noise)
+        encoder = networks.with_noise(encoder, recipe.noise)
     if not recipe.bottleneck:
-        return without_bottleneck(encoder, classes)
+        return networks.without_bottleneck(encoder, classes)
     if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
-        encoder = with_gaussian_code(encoder, recipe.coefficient)
+        encoder = networks.with_gaussian_code(encoder, recipe.coefficient)
     return encoder, classifier
 
 
-def _build_regularizer(recipe: Recipe) -> Any:
-    from erkeras.models import MaximumMeanDiscrepancy, WassersteinCritic
-    from erkeras.models.networks import build_critic
-
+def _build_regularizer(recipe: Recipe) -> Regularizer | None:
     if not recipe.coefficient or recipe.regularizer == "gaussian-kl":
         return None
     if recipe.regularizer == "wasserstein":
-        critic = build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
-        return WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
+        critic = networks.build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
+        return models.WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
     if recipe.regularizer == "mmd":
-        return MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
+        return models.MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
     return _import_regularizer(recipe.regularizer)(coefficient=recipe.coefficient, coupling=recipe.coupling)
 
 
-def _build_adversary(recipe: Recipe) -> Any:
-    from erkeras.attacks import PGD, DivergencePGD
-    from erkeras.threat import ThreatModel
-
+def _build_adversary(recipe: Recipe) -> Attack | None:
     if not recipe.epsilon * recipe.training_ratio:
         return None
     threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
-    attack = DivergencePGD if recipe.objective == "trades" else PGD
+    attack = attacks.DivergencePGD if recipe.objective == "trades" else attacks.PGD
     ratio = recipe.step_ratio or (1.25 if recipe.steps == 1 else 2.5 / recipe.steps)
     return attack(threat, steps=recipe.steps, step_size=ratio * threat.epsilon, structured=recipe.structured)
 
 
 def _import_regularizer(path: str) -> Any:
     """A user's own class of regularizers, MODULE:CLASS."""
-    from erkeras.models import Regularizer
-
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"the regularizer {path!r} cannot be imported ({error}): {_ALLOWED}") from error
-    if not (isinstance(found, type) and issubclass(found, Regularizer)):
+    if not (isinstance(found, type) and issubclass(found, models.Regularizer)):
         raise InputError(f"the regularizer {path!r} is not a class of regularizers: {_ALLOWED}")
     return found

@@ -1,278 +1,173 @@
 """From a recipe to a saved model: train, attack, fit the detector, export, write the card.
 
-The one place where data, models, attacks, detection, evaluation and serving meet; the command line and the tests
-call it, and a user's own script may.
+The one place where data, models, attacks, detection, evaluation and saving meet; the command line and the tests call
+it, and a user's own script may.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erkeras.building import build_gan, build_model
-from erkeras.data import Dataset, load_dataset
-from erkeras.errors import InputError
-from erkeras.files import write_text
-from erkeras.job import Job, Progress, check_output, training_folder, versions
-from erkeras.judging import PURIFIED_IMAGES, draw, evaluation_settings, fit_detector, judge
-from erkeras.serving.folder import CARD, FORMAT, digests, read_card
+import tensorflow as tf
 
-#: Images for one update of a generator, and for each of its critic's.
-_GENERATOR_BATCH = 64
+from erkeras import models, saved
+from erkeras.data import Dataset, Split, load_dataset
+from erkeras.errors import InputError
+from erkeras.progress import Progress
+from erkeras.recipes import Job
+from erkeras.saved import Card, DatasetEntry, DetectorEntry, Summary, TrainingEntry
+from erkeras.training import figures
+from erkeras.training.build import build_gan
+from erkeras.training.fit import fit_generator, fit_model, purified
+from erkeras.training.job import begin, check_output, training_folder
+from erkeras.versions import processor, versions
+
 #: How much of a training an interruption may cost, in seconds.
 _BETWEEN_CHECKPOINTS = 300.0
 
 
-def _fit(
-    model: Any,
-    job: Job,
-    dataset: Dataset,
-    checkpoint: Any,
-    progress: Progress,
-    name: str,
-    epochs: int,
-    batch_size: int,
-    figures: Callable[[dict[str, float]], str],
-    augment: bool = False,
-    callbacks: Sequence[Any] = (),
-    **options: Any,
-) -> None:
-    """Goes on with a compiled model's training from its last checkpoint, where there is one, to the end."""
-    import keras
-
-    from erkeras.data import training_batches
-
-    steps = len(dataset.train) // batch_size
-    progress.stage(name, epochs * steps)
-    done = 0
-    while True:
-        epoch = checkpoint.restore(model) if checkpoint else 0
-        step = checkpoint.step if checkpoint else 0
-        progress.advance(epoch * steps + step - done)
-        report = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: progress.advance(1, figures(logs))
-        )
-        model.fit(
-            training_batches(dataset.train, batch_size, job.seed, epoch, augment).skip(step),
-            steps_per_epoch=steps - step,
-            epochs=epoch + 1 if step else epochs,
-            initial_epoch=epoch,
-            shuffle=False,  # the batches come shuffled
-            verbose=0,
-            # The checkpoint last: what it knows of is on disk.
-            callbacks=[report, *callbacks, *([checkpoint] if checkpoint else [])],
-            **options,
-        )
-        if not step:
-            return
-        done = (epoch + 1) * steps  # the rest of an epoch; the others follow, from its checkpoint
-
-
-def fit_model(
-    job: Job, dataset: Dataset, checkpoint: Any = None, progress: Progress | None = None, name: str = "training"
-) -> Any:
-    """Trains the model of a job, from its last checkpoint where there is one.
-
-    The best epoch is kept (`Recipe.keep_best`) beside the checkpoint, and without one the last.
-
-    Raises:
-        InputError: for a batch of more images than there are.
-    """
-    import keras
-
-    from erkeras.models import KeepBest
-
-    recipe = job.recipe
-    steps = len(dataset.train) // recipe.batch_size
-    if not steps:
-        raise InputError(
-            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
-        )
-    model = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
-
-    def figures(logs: dict[str, float]) -> str:
-        accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])
-        return f"loss {logs['loss']:.3f}, accuracy {accuracy:.1%}"
-
-    callbacks: list[Any] = []
-    if recipe.averaging:
-        callbacks.append(keras.callbacks.SwapEMAWeights())  # in validation
-    if recipe.keep_best and checkpoint:
-        callbacks.append(KeepBest(checkpoint.folder))
-    validation = dataset.validation.sample(1000, seed=0)
-    _fit(
-        model,
-        job,
-        dataset,
-        checkpoint,
-        progress or Progress(),
-        name,
-        recipe.epochs,
-        recipe.batch_size,
-        figures,
-        recipe.augment,
-        callbacks,
-        validation_data=(validation.images, validation.labels),
-        validation_batch_size=250,
-    )
-    return model
-
-
-def fit_generator(gan: Any, job: Job, dataset: Dataset, checkpoint: Any, progress: Progress) -> Any:
-    """Trains a WassersteinGAN on the training images, from its last checkpoint where there is one.
-
-    Returns:
-        Its generator.
-    """
-    batch_size = gan.critic_updates * min(_GENERATOR_BATCH, len(dataset.train) // gan.critic_updates)
-    epochs = -(-job.recipe.generator_updates // (len(dataset.train) // batch_size))
-
-    def figures(logs: dict[str, float]) -> str:
-        return f"Wasserstein distance {logs['wasserstein_distance']:.3f}"
-
-    _fit(gan, job, dataset, checkpoint, progress, "training generator", epochs, batch_size, figures)
-    return gan.generator
-
-
-def purified(model: Any, generator: Any, job: Job) -> Any:
-    """An ERClassifier behind the purifier of a job's recipe."""
-    import keras
-
-    from erkeras.models import DefenseGAN
-
-    recipe = job.recipe
-    return DefenseGAN(
-        generator,
-        keras.Sequential([model.encoder, model.classifier], name="classifier"),
-        steps=recipe.purifier_steps,
-        restarts=recipe.purifier_restarts,
-        step_size=recipe.purifier_step_size,
-        seed=job.seed,
-    )
-
-
-def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> Card:
     """Does a whole job: trains, attacks the test images, fits the detector, exports, and only then makes `output`.
 
     Interrupted at any moment, it goes on from its last checkpoint when called again with `resume`.
 
+    Example:
+        recipe = find_recipe("default", "digits", (8, 8, 1))
+        erkeras.train(Job("digits", recipe), Path("saved_models/digits"), resume=True)
+
+    Args:
+        job: what is asked for.
+        output: the model's folder.
+        resume: go on with an interrupted job, or show the card of a finished one.
+        progress: hears of a stage for each step.
+
     Returns:
-        The card of the saved model (see `erkeras.serving.folder`).
+        The card of the saved model.
 
     Raises:
         InputError: as `check_output`, and for data that cannot be loaded.
     """
-    folder = training_folder(output)
-    if check_output(output, job, resume):
-        shutil.rmtree(folder, ignore_errors=True)  # left where the process died after its last step but one
-        return read_card(output)
-    import tensorflow as tf
-
-    from erkeras.models import Checkpoint, KeepBest
-
+    done = check_output(output, job, resume)
+    if done:
+        shutil.rmtree(training_folder(output), ignore_errors=True)  # left where the process died just before its end
+        return saved.read_card(output)
+    progress = progress or Progress()
     dataset = load_dataset(job.dataset)
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
+    folder = begin(output, job)
+    trained = _fit(job, dataset, folder, progress)
 
-    progress = progress or Progress()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "job.json", json.dumps(job.settings(), indent=1))
+    test = dataset.test.sample(_limit(job), job.seed)
+    robustness = figures.evaluate(trained.model, test, job, progress, "attacking")
+    report = figures.report(job, test, robustness, _baseline(job, dataset, test, progress))
+    detector, detected = _detector(job, dataset, trained.model, test, robustness, progress)
+
+    partial = folder / "saved_model"
+    slim = job.compact and not job.recipe.generator_updates
+    model = trained.model.without_training_state() if slim else trained.model
+    saved.write_model(partial, model, detector, dataset.image_shape)
+    figures.draw(partial / "attacked.png", detector, test, robustness, dataset, job)
+    counts = (len(split) for split in (dataset.train, dataset.validation, dataset.test))
+    card = Card(
+        name=output.name,
+        dataset=DatasetEntry(dataset.image_shape, dataset.class_names, dataset.name, *counts),
+        versions=versions(),
+        processor=processor(),
+        job=job,
+        training=trained.entry,
+        evaluation=report,
+        detector=detected,
+    )
+    card = saved.complete(partial, output, card)
+    shutil.rmtree(folder)
+    return card
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A trained model, and what the card says of its training."""
+
+    model: Any
+    entry: TrainingEntry
+
+
+def _fit(job: Job, dataset: Dataset, folder: Path, progress: Progress) -> _Trained:
     started = time.perf_counter()
-    checkpoint, generator_checkpoint = (
-        Checkpoint(folder / part, _BETWEEN_CHECKPOINTS) for part in ("checkpoint", "generator")
+    checkpoint, of_generator = (
+        models.Checkpoint(folder / part, _BETWEEN_CHECKPOINTS) for part in ("checkpoint", "generator")
     )
     try:
         # First, so that images which no generator makes are refused at once.
         gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
-        model = fit_model(job, dataset, checkpoint, progress)
+        model: Any = fit_model(job, dataset, checkpoint, progress)
     except InputError:
         if checkpoint.newest is None:  # nothing to go on with
             shutil.rmtree(folder)
         raise
     if gan is not None:
-        model = purified(model, fit_generator(gan, job, dataset, generator_checkpoint, progress), job)
-    seconds = time.perf_counter() - started
-    kept = KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
-
-    test = dataset.test.sample(min(job.limit or PURIFIED_IMAGES, PURIFIED_IMAGES) if gan else job.limit, job.seed)
-    robustness = judge(model, test, job, progress, "attacking")
-    evaluation = {**evaluation_settings(job), **robustness.summary(), "indices": test.indices.tolist()}
-    if job.baseline:
-        plain = dataclasses.replace(
-            job.recipe,
-            training_ratio=0.0,
-            coefficient=0.0,
-            objective="cross-entropy",
-            noise=0.0,
-            passes=1,
-            defense="e-cla",
-        )
-        undefended = fit_model(
-            dataclasses.replace(job, recipe=plain), dataset, progress=progress, name="training undefended"
-        )
-        evaluation["baseline"] = judge(undefended, test, job, progress, "attacking undefended").summary()
-    # A purifier has no code: nothing that an ER-Detector could look at.
-    detector, detection = (None, None) if gan else fit_detector(model, dataset, job, robustness, test, progress)
-
-    partial = folder / "saved_model"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    _export(partial, model.without_training_state() if job.compact and not gan else model, detector, dataset)
-    draw(partial / "attacked.png", detector, test, robustness, dataset, job)
-    card = {
-        "format": FORMAT,
-        "name": output.name,
-        "job": job.settings(),
-        "versions": versions(),
-        "dataset": {
-            "name": dataset.name,
-            "image_shape": list(dataset.image_shape),
-            "class_names": list(dataset.class_names),
-            **{split: len(getattr(dataset, split)) for split in ("train", "validation", "test")},
-        },
-        "training": {
-            "seconds_of_last_run": round(seconds, 1),
-            "last_epoch": checkpoint.history[-1],
-            "kept_epoch": kept,
-            "warnings": _training_warnings(checkpoint.history[:kept]),
-            **({"generator_last_epoch": generator_checkpoint.history[-1]} if gan else {}),
-        },
-        "evaluation": evaluation,
-        "detector": detection,
-    }
-    from erkeras.serving.card import render_card
-
-    card["files"] = digests(partial)
-    (partial / "README.md").write_text(render_card(card))
-    (partial / CARD).write_text(json.dumps(card, indent=1))
-    partial.rename(output)
-    shutil.rmtree(folder)
-    return card
+        model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)
+    kept = models.KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
+    entry = TrainingEntry(
+        seconds_of_last_run=round(time.perf_counter() - started, 1),
+        last_epoch=checkpoint.history[-1],
+        kept_epoch=kept,
+        warnings=_warnings(checkpoint.history[:kept]),
+        generator_last_epoch=of_generator.history[-1] if gan is not None else None,
+    )
+    return _Trained(model, entry)
 
 
-def _training_warnings(history: list[dict[str, float]]) -> list[str]:
-    from erkeras.models import catastrophic_overfitting
+def _limit(job: Job) -> int | None:
+    if not job.recipe.generator_updates:
+        return job.limit
+    return min(job.limit or figures.PURIFIED_IMAGES, figures.PURIFIED_IMAGES)
 
-    epoch = catastrophic_overfitting(history)
+
+def _baseline(job: Job, dataset: Dataset, test: Split, progress: Progress) -> Summary | None:
+    """The figures of the same network, trained without any defense, where the job asks for them."""
+    if not job.baseline:
+        return None
+    recipe = dataclasses.replace(
+        job.recipe,
+        training_ratio=0.0,
+        coefficient=0.0,
+        objective="cross-entropy",
+        noise=0.0,
+        passes=1,
+        defense="e-cla",
+    )
+    undefended = fit_model(
+        dataclasses.replace(job, recipe=recipe), dataset, progress=progress, name="training undefended"
+    )
+    return figures.evaluate(undefended, test, job, progress, "attacking undefended").summary()
+
+
+def _detector(
+    job: Job, dataset: Dataset, model: Any, test: Split, robustness: Any, progress: Progress
+) -> tuple[Any, DetectorEntry | None]:
+    if job.recipe.generator_updates:  # a purifier has no code: nothing that an ER-Detector could look at
+        return None, None
+    validation = dataset.validation.sample(job.limit, job.seed)
+    once = dataclasses.replace(job, restarts=1)
+    found = figures.evaluate(model, validation, once, progress, "attacking validation")
+    progress.stage("fitting detector", 1)
+    detector = figures.fit_detector(model, dataset, job)
+    entry = figures.describe_detector(detector, dataset, job, test, robustness, found)
+    progress.advance(1)
+    return detector, entry
+
+
+def _warnings(history: list[dict[str, float]]) -> tuple[str, ...]:
+    epoch = models.catastrophic_overfitting(history)
     if epoch is None:
-        return []
-    return [
+        return ()
+    return (
         f"After epoch {epoch} the accuracy under attack fell to less than half on validation images and stayed so, as "
-        "when training overfits a cheap adversary: train with more --steps, or with --keep-best."
-    ]
-
-
-def _export(folder: Path, model: Any, detector: Any, dataset: Dataset) -> None:
-    from erkeras.serving import export_classifier, export_saved_model
-
-    model.save(folder / "model.keras")
-    if detector is None:
-        export_classifier(model, dataset.image_shape, folder / "1")
-        return
-    export_saved_model(detector, folder / "1")
-    detector.save(folder / "detector.npz")
+        "when training overfits a cheap adversary: train with more --steps, or with --keep-best.",
+    )
