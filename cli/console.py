@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import lazy_loader
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from erkeras import attacks
 from erkeras.errors import InputError
-from erkeras.job import Progress
+from erkeras.progress import Progress
 
-output = Console(highlight=False, soft_wrap=True)
-messages = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    tf = lazy_loader.load("tensorflow")
+
+output = Console(highlight=False, soft_wrap=True, markup=False)
+messages = Console(stderr=True, highlight=False, markup=False)
 
 
 def load_tensorflow(for_attacks: bool = False) -> None:
@@ -27,28 +36,22 @@ def load_tensorflow(for_attacks: bool = False) -> None:
     Args:
         for_attacks: leave processors for several internal batches at once; see `erkeras.attacks.runner`.
     """
-    if "tensorflow" in sys.modules:
+    if "tensorflow.python" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with messages.status("Loading TensorFlow"), _without_native_noise():
-        import keras  # noqa: F401
-        import tensorflow as tf
-
         tf.get_logger().setLevel("ERROR")
         logging.getLogger("absl").setLevel("ERROR")
+        importlib.import_module("keras")
         # The first look at the devices is what reports missing GPU drivers.
         if not tf.config.list_physical_devices("GPU") and for_attacks:
-            from erkeras.attacks.runner import MOST_STREAMS, available_processors
-
-            processors = available_processors()
-            tf.config.threading.set_intra_op_parallelism_threads(max(1, processors // MOST_STREAMS))
+            processors = attacks.available_processors()
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, processors // attacks.MOST_STREAMS))
 
 
 @contextmanager
 def _without_native_noise() -> Iterator[None]:
     """Keeps what C++ libraries print on standard error while they load; shows it where loading fails."""
-    import tempfile
-
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as noise:
@@ -72,11 +75,11 @@ class RichProgress(Progress):
 
     def __init__(self) -> None:
         self._bars = Bars(
-            TextColumn("{task.description:20}"),
+            TextColumn("{task.description:20}", markup=False),
             BarColumn(bar_width=16),
             TaskProgressColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=messages,
             speed_estimate_period=300,  # seconds: a step of a large network may take more than Rich's 30
         )

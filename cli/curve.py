@@ -4,89 +4,127 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import click
+import rich_click as click
 
-from .options import COUNT, EPSILONS, MODULES, PATH, SEED, drawable, writable
-from .target import ATTACKS, Settings, Target, find_target, make_attacks
+from erkeras import evaluation, saved
+from erkeras.attacks.named import ATTACKS, AttackSettings
+from erkeras.errors import InputError
+from erkeras.files import write_text
+from erkeras.threat import ThreatModel
+
+from . import console
+from .options import (
+    COUNT,
+    EPSILONS,
+    HOW_MANY,
+    HOW_STRONG,
+    MODULES,
+    PATH,
+    SEED,
+    WHAT,
+    WHERE_TO,
+    drawable,
+    writable,
+)
 
 
 @click.command()
 @click.argument("models", type=PATH, nargs=-1, required=True)
-@click.option("--epsilons", type=EPSILONS, default="0:0.4:0.025", show_default=True, help="START:STOP:STEP.")
-@click.option("--attack", "attacks", type=click.Choice(ATTACKS), multiple=True, default=["pgd"], show_default=True)
-@click.option("--norm", type=click.Choice(["l_inf", "l2"]), default="l_inf", show_default=True)
-@click.option("--dataset", help="As for train.  [default: the one each model was trained on]")
-@click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images to attack, drawn by the seed.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--output", type=PATH, default="curve.png", show_default=True, help="The picture (PNG).")
-@click.option("--json", "json_file", type=PATH, help="Write the figures to a file.")
+@click.option(
+    "--dataset", panel=WHAT, help="Attack images of this data set.  [default: what the models were trained on]"
+)
+@click.option("--with-detector", is_flag=True, panel=WHAT, help="Attack each model and its detector at once.")
 @MODULES
+@click.option(
+    "--attack",
+    "attacks",
+    type=click.Choice(ATTACKS),
+    multiple=True,
+    default=["pgd"],
+    show_default=True,
+    panel=HOW_STRONG,
+    help="Run this attack. Give it again for several: each gets the images that still stand.",
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["l_inf", "l2"]),
+    default="l_inf",
+    show_default=True,
+    panel=HOW_STRONG,
+    help="Measure a perturbation by this norm.",
+)
+@click.option(
+    "--epsilons",
+    type=EPSILONS,
+    default="0:0.4:0.025",
+    show_default=True,
+    panel=HOW_STRONG,
+    help="Attack within each of these radii: START:STOP:STEP.",
+)
+@click.option(
+    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many test images, at most."
+)
+@SEED
+@click.option(
+    "--output", type=PATH, default="curve.png", show_default=True, panel=WHERE_TO, help="Draw to this PNG file."
+)
+@click.option("--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the figures to this file.")
 def curve(
     models: tuple[Path, ...],
-    epsilons: tuple[float, ...],
-    attacks: tuple[str, ...],
-    norm: str,
     dataset: str | None,
+    modules: tuple[str, ...],
+    norm: str,
+    epsilons: tuple[float, ...],
     limit: int,
     seed: int,
     output: Path,
     json_file: Path | None,
-    modules: tuple[str, ...],
+    **options: Any,
 ) -> None:
-    """Draw the accuracy of MODELS over epsilon in one picture, with the table beside it (Figures 3 and 4)."""
-    from erkeras.errors import InputError
-    from erkeras.files import write_text
+    """Draw the accuracy of MODELS over epsilon in one picture, and print the table (Figures 3 and 4).
 
+    MODELS are folders that erkeras train wrote, .keras files or SavedModels.
+    """
     drawable(output)
     writable(json_file)
-    settings = Settings(attacks)
-    targets = [
-        find_target(model, dataset, "test", norm, epsilons[-1], limit, seed, settings, modules) for model in models
+    settings, threat = AttackSettings(**options), ThreatModel(norm, epsilons[-1])
+    runs = [
+        evaluation.Evaluation(
+            evaluation.Subject.find(model, modules), settings, dataset=dataset, limit=limit, seed=seed, threat=threat
+        )
+        for model in models
     ]
-    if len({target.dataset for target in targets}) > 1:
+    if len({run.sample.dataset for run in runs}) > 1:
         raise InputError("the models were trained on different data sets: give those of one, or --dataset.")
-    curves = draw_curve(targets, settings, epsilons, output)
-    if json_file is not None:
-        write_text(json_file, json.dumps({"epsilons": epsilons, "attacks": attacks, "accuracies": curves}, indent=1))
-
-
-def draw_curve(
-    targets: list[Target], settings: Settings, epsilons: tuple[float, ...], path: Path
-) -> dict[str, list[float]]:
-    """Measures and shows the accuracy of models over epsilon; by the model's folder."""
-    from . import console
-
     console.load_tensorflow(for_attacks=True)
-    from erkeras.evaluation import accuracy_curve, draw_curves
-    from erkeras.serving.card import percent
-
     curves = {}
     with console.RichProgress() as progress:
-        for target in targets:
-            images, victim = target.images(), target.load(settings.with_detector)
-            work = sum(part.work for attack in make_attacks(settings, target.threat) for part in attack.parts)
-            progress.stage(f"attacking {target.model.name}", len(images) * work * len(epsilons))
-            curves[str(target.model)] = accuracy_curve(
-                victim,
-                images,
-                lambda threat: make_attacks(settings, threat),
-                target.threat,
+        for run in runs:
+            curves[run.subject.name] = evaluation.accuracy_curve(
+                run.victim,
+                run.images,
+                settings.make,
+                threat,
                 epsilons,
-                seed=target.seed,
-                progress=progress.advance,
+                seed=seed,
+                progress=progress,
+                stage=f"attacking {run.subject.short_name}",
             )
-    short = {Path(model).name: accuracies for model, accuracies in curves.items()}
+    short = {Path(name).name: accuracies for name, accuracies in curves.items()}
     labelled = short if len(short) == len(curves) else curves
-    first, names = targets[0], " + ".join(dict.fromkeys(settings.attacks))
+    images, name, words = len(runs[0].images), runs[0].sample.dataset, " + ".join(dict.fromkeys(settings.attacks))
     console.print_table(
-        f"Robust accuracy on {len(images)} {first.split} images of {first.dataset}, {names}",
-        [f"epsilon ({first.threat.norm})", *labelled],
+        f"Robust accuracy on {images} test images of {name}, {words}",
+        [f"epsilon ({norm})", *labelled],
         [
-            [f"{epsilon:g}", *(percent(accuracies[row]) for accuracies in labelled.values())]
+            [f"{epsilon:g}", *(saved.percent(accuracies[row]) for accuracies in labelled.values())]
             for row, epsilon in enumerate(epsilons)
         ],
     )
-    draw_curves(path, epsilons, labelled, f"{first.dataset}, {len(images)} images, {names}", first.threat.norm)
-    console.output.print(f"Drawn in {path}")
-    return curves
+    evaluation.draw_curves(output, epsilons, labelled, f"{name}, {images} images, {words}", norm)
+    console.output.print(f"Drawn in {output}")
+    if json_file is not None:
+        figures = {"epsilons": epsilons, "attacks": settings.attacks, "accuracies": curves}
+        write_text(json_file, json.dumps(figures, indent=1))

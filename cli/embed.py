@@ -4,76 +4,74 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from .options import COUNT, MODULES, PATH, RADIUS, SEED, drawable, import_modules
+from erkeras import evaluation
+from erkeras.attacks.named import AttackSettings
+from erkeras.errors import InputError
+
+from . import console
+from .options import (
+    COUNT,
+    HOW_MANY,
+    HOW_STRONG,
+    MODULES,
+    PATH,
+    RADIUS,
+    SEED,
+    WHERE_TO,
+    drawable,
+    threat_of,
+)
 
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--epsilon", type=RADIUS, help="l_inf radius of the attack.  [default: as the model was judged]")
-@click.option("--steps", type=COUNT, default=40, show_default=True, help="Of PGD.")
-@click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images to draw, drawn by the seed.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--output", type=PATH, default="embedding.png", show_default=True, help="The picture (PNG).")
 @MODULES
+@click.option(
+    "--epsilon", type=RADIUS, panel=HOW_STRONG, help="Attack in this l_inf ball.  [default: as MODEL's card reports]"
+)
+@click.option("--steps", type=COUNT, default=40, show_default=True, panel=HOW_STRONG, help="Take so many steps of PGD.")
+@click.option(
+    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Draw so many test images, at most."
+)
+@SEED
+@click.option(
+    "--output", type=PATH, default="embedding.png", show_default=True, panel=WHERE_TO, help="Draw to this PNG file."
+)
 def embed(
-    model: Path,
-    epsilon: float | None,
-    steps: int,
-    limit: int,
-    seed: int,
-    output: Path,
-    modules: tuple[str, ...],
+    model: Path, epsilon: float | None, steps: int, limit: int, seed: int, output: Path, modules: tuple[str, ...]
 ) -> None:
     """Draw the codes of test images, clean and under PGD, in two dimensions (t-SNE; Figures 5 and 6).
 
     MODEL is a folder that erkeras train wrote. One colour a class; triangles are misclassified.
     """
-    from erkeras.data import check_dataset, load_dataset
-    from erkeras.errors import InputError
-    from erkeras.judging import JUDGING_STEP_RATIO
-    from erkeras.serving.folder import load_model, read_card
-    from erkeras.threat import ThreatModel
-
-    card = read_card(model)
-    if not card["detector"]:
-        raise InputError(f"{model} has no codes, but a purifier: give a model of another --defense.")
     drawable(output)
-    name = card["dataset"]["name"]
-    check_dataset(name)
-    threat = ThreatModel("l_inf", card["evaluation"]["epsilon"] if epsilon is None else epsilon)
-
-    from . import console
-
+    subject = evaluation.Subject.find(model, modules)
+    if subject.card is None or subject.card.purified:
+        raise InputError(f"{model} has no codes: give a folder of an ER-Classifier that erkeras train wrote.")
+    run = evaluation.Evaluation(
+        subject,
+        AttackSettings(("pgd",), steps=steps, restarts=1),
+        limit=limit,
+        seed=seed,
+        threat=threat_of("l_inf", epsilon, subject.name),
+    )
     console.load_tensorflow(for_attacks=True)
-    from erkeras.attacks import PGD
-    from erkeras.evaluation import draw_embedding, evaluate_robustness, project_codes
-
-    images = load_dataset(name).test.sample(limit, seed)
-    import_modules(modules)
-    network = load_model("keras", model / "model.keras")
-    pgd = PGD(threat, steps, JUDGING_STEP_RATIO * threat.epsilon)
     with console.RichProgress() as progress:
-        progress.stage(f"attacking {len(images)} images", len(images) * pgd.work)
-        found = evaluate_robustness(network, images, [pgd], seed=seed, progress=progress.advance)
+        found = run.run(progress)
         progress.stage("embedding", 1)
-        codes = [
-            network.encoder.predict(part, batch_size=250, verbose=0) for part in (images.images, found.examples.images)
-        ]
-        clean, attacked = project_codes(*codes, seed=seed)
+        clean, attacked = evaluation.embed_codes(run.victim, run.images.images, found.examples.images, seed)
         progress.advance(1)
-    draw_embedding(
+    words = f"{len(run.images)} test images of {run.sample.dataset}"
+    attack = f"under PGD-{steps} at epsilon {run.threat.epsilon:g}"
+    evaluation.draw_embedding(
         output,
         clean,
         attacked,
-        images.labels,
+        run.images.labels,
         ~found.robust,
-        card["dataset"]["class_names"],
-        f"{model.name}: codes of {len(images)} test images of {name}, clean and under PGD-{steps} at epsilon "
-        f"{threat.epsilon:g}",
+        subject.card.dataset.class_names,
+        f"{model.name}: codes of {words}, clean and {attack}",
     )
-    console.output.print(
-        f"Robust accuracy {found.robust_accuracy:.1%} on {len(images)} test images of {name} under PGD-{steps} at "
-        f"epsilon {threat.epsilon:g}. Drawn in {output}"
-    )
+    console.output.print(f"Robust accuracy {found.robust_accuracy:.1%} on {words} {attack}. Drawn in {output}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import click
+import rich_click as click
+from click.exceptions import NoArgsIsHelpError
 
 from erkeras import __version__
 from erkeras.errors import InputError
@@ -13,15 +14,18 @@ from erkeras.errors import InputError
 from .attack import attack
 from .curve import curve
 from .detect import detect
+from .detectors import detectors
 from .embed import embed
 from .export import export
+from .rows import rows
 from .table import table
 from .train import train
+from .verify import verify
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-class Commands(click.Group):
+class Commands(click.RichGroup):
     """Says what is wrong in one sentence and exits with code 2."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -32,7 +36,7 @@ class Commands(click.Group):
             self._fail(str(error))
         except OSError as error:  # a disk that is full, a folder that is none
             self._fail(f"{error}.")
-        except click.exceptions.NoArgsIsHelpError as error:
+        except NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
         except click.UsageError as error:
@@ -53,8 +57,8 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="erkeras")
 def erkeras() -> None:
-    """Adversarially robust image classifiers: trained, attacked, equipped with a detector, exported, served."""
+    """Train image classifiers that withstand adversarial perturbations, attack them, and find what gets through."""
 
 
-for command in (train, attack, detect, export, curve, embed, table):
+for command in (train, attack, verify, detect, detectors, export, curve, embed, table, rows):
     erkeras.add_command(command)

@@ -6,13 +6,14 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
+from erkeras.errors import InputError
 from erkeras.recipes import REGULARIZERS
+from erkeras.threat import ThreatModel
 
 
 class FiniteFloat(click.FloatRange):
@@ -78,30 +79,38 @@ def _is_module(name: str) -> bool:
         return False
 
 
+#: Panels of a command's help, in their order.
+WHAT, HOW_STRONG, HOW_MANY, WHERE_TO = "What", "How strong", "How many", "Where to"
+
 PATH = click.Path(path_type=Path)
 EPSILON = FiniteFloat(0, 1)
 EPSILONS = Epsilons()
 RADIUS = FiniteFloat(0)
 COUNT = click.IntRange(1)
+SEED_RANGE = click.IntRange(0, 2**31 - 1)
+
 MODULES = click.option(
     "--import",
     "modules",
     type=Module(),
     multiple=True,
-    help="Module that registers Keras classes of your own, which a model is made of.",
+    panel=WHAT,
+    help="Import this module first. It registers Keras classes of your own, of which the model is made.",
 )
 ENDPOINT = click.option(
     "--endpoint",
     metavar="URL",
-    help="A served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME.",
+    panel=WHAT,
+    help="Ask a served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME.",
 )
-SEED = click.IntRange(0, 2**31 - 1)
-
-
-def import_modules(modules: Sequence[str]) -> None:
-    """Imports what --import named; after TensorFlow, under whose status line the wait for it belongs."""
-    for module in modules:
-        importlib.import_module(module)
+SEED = click.option(
+    "--seed",
+    type=SEED_RANGE,
+    default=0,
+    show_default=True,
+    panel=HOW_MANY,
+    help="Draw the images, and the attacks' random numbers, by this seed.",
+)
 
 
 def drawable(path: Path | None) -> None:
@@ -110,8 +119,6 @@ def drawable(path: Path | None) -> None:
     Raises:
         InputError: as `writable`, and for another suffix than .png.
     """
-    from erkeras.errors import InputError
-
     writable(path)
     if path is not None and path.suffix != ".png":
         raise InputError(f"{path} is not the name of a PNG picture: give a file that ends in .png.")
@@ -123,7 +130,18 @@ def writable(path: Path | None) -> None:
     Raises:
         InputError: where its folder is not there.
     """
-    from erkeras.errors import InputError
-
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise InputError(f"{path} cannot be written: give a file in a folder that exists.")
+
+
+def threat_of(norm: str, epsilon: float | None, models: str) -> ThreatModel | None:
+    """Makes the threat model of --norm and --epsilon; None for the one that the model's card names.
+
+    Raises:
+        InputError: for another norm without an epsilon.
+    """
+    if epsilon is not None:
+        return ThreatModel(norm, epsilon)
+    if norm != "l_inf":
+        raise InputError(f"no epsilon is known for {models} and the norm {norm}: give --epsilon.")
+    return None

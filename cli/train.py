@@ -8,11 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from erkeras.recipes import DEFENSES
+from erkeras import data, recipes, saved, training
+from erkeras.errors import InputError
+from erkeras.recipes import DEFENSES, RECIPE_NAMES, Recipe
+from erkeras.saved import Card
 
-from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
+from . import console
+from .options import COUNT, EPSILON, HOW_MANY, HOW_STRONG, PATH, SEED_RANGE, WHAT, WHERE_TO, FiniteFloat, Regularizer
+
+#: A panel of its own: what the recipe says otherwise.
+RECIPE = "Instead of what the recipe says"
 
 
 @click.command()
@@ -20,66 +27,150 @@ from .options import COUNT, EPSILON, PATH, SEED, FiniteFloat, Regularizer
     "--dataset",
     default="digits",
     show_default=True,
-    help="digits, mnist, cifar10, stl10, tiny_imagenet[:PATH[:CLASSES]], folder:PATH or npz:PATH.",
+    panel=WHAT,
+    help="Train on this data set: digits, mnist, cifar10, stl10, tiny_imagenet[:PATH[:CLASSES]], folder:PATH or "
+    "npz:PATH.",
 )
-@click.option("--recipe", "recipe_name", default="default", show_default=True, help="default, strong or paper.")
 @click.option(
     "--defense",
     type=click.Choice(list(DEFENSES)),
     default="er-classifier",
     show_default=True,
-    help="Row of the paper's tables.",
+    panel=WHAT,
+    help="Train this row of the paper's tables.",
+)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    type=click.Choice(RECIPE_NAMES),
+    default="default",
+    show_default=True,
+    panel=WHAT,
+    help="Follow this recipe.",
+)
+@click.option(
+    "--detector",
+    type=click.Choice(["er1", "er2"]),
+    panel=WHAT,
+    help="Fit this detector: er1 looks at the code, er2 at the combined code.  [default: er2]",
+)
+@click.option(
+    "--baseline", is_flag=True, panel=WHAT, help="Train the same network without any defense too, to compare."
+)
+@click.option(
+    "--epsilon", type=EPSILON, panel=HOW_STRONG, help="Evaluate the model in this l_inf ball, in [0, 1] pixels."
+)
+@click.option(
+    "--training-ratio",
+    type=FiniteFloat(0),
+    panel=HOW_STRONG,
+    help="Train at this multiple of epsilon; 0 is clean images.",
+)
+@click.option(
+    "--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of training's PGD; 1 is FGSM from a random start."
+)
+@click.option(
+    "--structured",
+    type=FiniteFloat(0, 1),
+    panel=HOW_STRONG,
+    help="Let this fraction of the adversary's starts be stripes and blocks.",
+)
+@click.option(
+    "--restarts",
+    type=COUNT,
+    panel=HOW_STRONG,
+    help="Start the PGD that evaluates so often.  [default: 5]",
+)
+@click.option("--epochs", type=COUNT, panel=RECIPE, help="Train for so many epochs.")
+@click.option("--batch-size", type=COUNT, panel=RECIPE, help="Train on batches of so many images.")
+@click.option(
+    "--learning-rate",
+    type=FiniteFloat(0, min_open=True),
+    panel=RECIPE,
+    help="Train encoder and classifier at this rate.",
+)
+@click.option(
+    "--regularizer",
+    type=Regularizer(),
+    panel=RECIPE,
+    help="Regularize by wasserstein, mmd, gaussian-kl, or MODULE:CLASS of a module in this folder.",
+)
+@click.option(
+    "--coefficient", type=FiniteFloat(0), panel=RECIPE, help="Weigh the regularization by this lambda; 0 is none."
+)
+@click.option(
+    "--coupling",
+    type=click.Choice(["separate", "joint"]),
+    panel=RECIPE,
+    help="Make line 9 of Algorithm 1 an update of its own, or join it to line 8.",
+)
+@click.option("--beta", type=FiniteFloat(0), panel=RECIPE, help="Weigh robustness in TRADES by this beta.")
+@click.option(
+    "--clean-fraction",
+    type=FiniteFloat(0, 1, max_open=True),
+    panel=RECIPE,
+    help="Leave this fraction of each batch clean.",
+)
+@click.option(
+    "--noise",
+    type=FiniteFloat(0),
+    panel=RECIPE,
+    help="Give RSE's first noise layer this standard deviation, and the others half of it.",
+)
+@click.option("--augment/--no-augment", default=None, panel=RECIPE, help="Shift and mirror the training images.")
+@click.option(
+    "--averaging",
+    type=FiniteFloat(0, 1, max_open=True),
+    panel=RECIPE,
+    help="Average the weights with this decay, as 0.999.",
+)
+@click.option(
+    "--keep-best/--keep-last",
+    default=None,
+    panel=RECIPE,
+    help="Take the epoch of the best robust validation accuracy.",
+)
+@click.option(
+    "--bfloat16/--no-bfloat16", default=None, panel=RECIPE, help="Run the passes of training's PGD in bfloat16."
+)
+@click.option(
+    "--limit",
+    type=COUNT,
+    panel=HOW_MANY,
+    help="Attack so many test images, drawn by the seed.  [default: 1000, behind a purifier 128]",
+)
+@click.option(
+    "--seed",
+    type=SEED_RANGE,
+    default=0,
+    show_default=True,
+    panel=HOW_MANY,
+    help="Draw weights, data order and everything else by this seed.",
 )
 @click.option(
     "--output",
     type=PATH,
-    help="Folder to make.  [default: saved_models/DATASET-DEFENSE, and -RECIPE for another than the default]",
+    panel=WHERE_TO,
+    help="Make this folder.  [default: saved_models/DATASET-DEFENSE, and -RECIPE for another than the default]",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training; show the figures of a finished one.")
-@click.option("--epsilon", type=EPSILON, help="l_inf radius the model is judged at, in [0, 1] pixels.")
-@click.option("--training-ratio", type=FiniteFloat(0), help="Train at this multiple of epsilon; 0: on clean images.")
-@click.option("--epochs", type=COUNT)
-@click.option("--batch-size", type=COUNT)
-@click.option("--learning-rate", type=FiniteFloat(0, min_open=True), help="Of encoder and classifier.")
-@click.option("--coefficient", type=FiniteFloat(0), help="Lambda, the weight of the regularization; 0 for none.")
 @click.option(
-    "--regularizer",
-    type=Regularizer(),
-    help="wasserstein, mmd, gaussian-kl, or MODULE:CLASS of a module in this folder.",
+    "--resume",
+    is_flag=True,
+    panel=WHERE_TO,
+    help="Go on with an interrupted training; show the figures of a finished one.",
 )
-@click.option("--beta", type=FiniteFloat(0), help="What robustness weighs in TRADES.")
 @click.option(
-    "--coupling", type=click.Choice(["separate", "joint"]), help="Line 9 of Algorithm 1: apart, or with line 8."
-)
-@click.option("--clean-fraction", type=FiniteFloat(0, 1, max_open=True), help="Portion of each batch that stays clean.")
-@click.option("--bfloat16/--no-bfloat16", default=None, help="Run the passes of training's PGD in bfloat16.")
-@click.option(
-    "--structured", type=FiniteFloat(0, 1), help="Portion of the adversary's starts that are stripes and blocks."
-)
-@click.option("--steps", type=COUNT, help="Of training's PGD; 1: FGSM from a random start.")
-@click.option("--noise", type=FiniteFloat(0), help="Standard deviation of RSE's first noise layer, twice the others'.")
-@click.option("--keep-best/--keep-last", default=None, help="Take the epoch of the best robust validation accuracy.")
-@click.option("--augment/--no-augment", default=None, help="Shift and mirror the training images.")
-@click.option("--averaging", type=FiniteFloat(0, 1, max_open=True), help="Decay of averaged weights, as 0.999.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--limit", type=COUNT, default=1000, show_default=True, help="Test images judged, drawn by the seed.")
-@click.option("--restarts", type=COUNT, default=5, show_default=True, help="Restarts of the PGD that judges.")
-@click.option(
-    "--detector",
-    type=click.Choice(["er1", "er2"]),
-    default="er2",
-    show_default=True,
-    help="ER1: code; ER2: combined code.",
-)
-@click.option("--baseline", is_flag=True, help="Train the same network without any defence too, to compare.")
-@click.option(
-    "--compact", is_flag=True, help="Save no more than serving needs, with a detector of 50 centres a class: to ship."
+    "--compact",
+    is_flag=True,
+    panel=WHERE_TO,
+    help="Save no more than serving needs, with a detector of 50 centres a class: to ship.",
 )
 @click.option(
     "--deterministic/--fast",
     default=True,
     show_default=True,
-    help="The same bits again on one machine.",
+    panel=WHERE_TO,
+    help="Get the same bits again on one machine, or train faster.",
 )
 def train(
     dataset: str,
@@ -88,9 +179,9 @@ def train(
     output: Path | None,
     resume: bool,
     seed: int,
-    limit: int,
-    restarts: int,
-    detector: str,
+    limit: int | None,
+    restarts: int | None,
+    detector: str | None,
     baseline: bool,
     compact: bool,
     deterministic: bool,
@@ -100,37 +191,33 @@ def train(
 
     The folder that it makes holds a SavedModel for TF Serving (1/), the Keras model, the detector and a model card.
     """
-    from erkeras.data import check_dataset
-    from erkeras.job import Job, check_output
-    from erkeras.recipes import find_recipe
-    from erkeras.training import train as run
-
-    recipe = find_recipe(recipe_name, dataset, check_dataset(dataset), defense)
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
+    recipe = _recipe(recipe_name, dataset, defense, overrides)
+    if recipe.generator_updates and (detector or compact or restarts):
+        raise InputError(
+            f"--detector, --compact or --restarts was given with --defense {defense}, which has no detector and is "
+            "attacked once: leave it out."
+        )
     if output is None:
         kind = "" if recipe_name == "default" else f"-{recipe_name}"
         output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-{defense}{kind}"
-    job = Job(
+    job = recipes.Job(
         dataset=dataset,
         recipe=recipe,
         seed=seed,
-        limit=limit,
-        restarts=restarts,
+        limit=limit or 1000,
+        restarts=restarts or 5,
         baseline=baseline,
-        features="combined" if detector == "er2" else "code",
+        features="code" if detector == "er1" else "combined",
         compact=compact,
         deterministic=deterministic,
         command=shlex.join(["erkeras", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
     )
-    done = check_output(output, job, resume)
-
-    from . import console
-
+    done = training.check_output(output, job, resume)
     if not done:
         console.load_tensorflow()
     try:
         with console.RichProgress() as progress:
-            card = run(job, output, resume, progress)
+            card = training.train(job, output, resume, progress)
     except KeyboardInterrupt:
         console.messages.print("The same command with --resume goes on from the last checkpoint.")
         raise
@@ -139,25 +226,30 @@ def train(
     show(card, output)
 
 
-def show(card: dict[str, Any], output: Path) -> None:
-    """The figures of a card, as tables."""
-    from erkeras.serving.card import DETECTION_COLUMNS, detection_rows, percent, results_rows
+def _recipe(name: str, dataset: str, defense: str, overrides: dict[str, Any]) -> Recipe:
+    recipe = recipes.find_recipe(name, dataset, data.check_dataset(dataset), defense)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **given)
+    recipes.check_effect(recipe, given)
+    return recipe
 
-    from . import console
 
-    evaluation, detector = card["evaluation"], card["detector"]
-    for sentence in card["training"].get("warnings", []):
+def show(card: Card, output: Path) -> None:
+    """Prints the figures of a card that `erkeras train` wrote, as tables."""
+    for sentence in card.training.warnings if card.training else ():
         console.messages.print(sentence, style="yellow")
-    rows = results_rows(card)
-    console.print_table(
-        f"Accuracy on {evaluation['images']} test images, {evaluation['norm']}, epsilon {evaluation['epsilon']:g}",
-        ["model", *rows[0][1]],
-        [[name, *cells.values()] for name, cells in rows],
-    )
-    if detector:
+    report, rows = card.evaluation, saved.results_rows(card)
+    if report:
         console.print_table(
-            f"Detector, its threshold set for {percent(detector['stated_false_positive_rate'])} false positives",
-            DETECTION_COLUMNS,
-            detection_rows(card),
+            f"Accuracy on {report.summary.images} test images, {report.threat.norm}, epsilon {report.threat.epsilon:g}",
+            ["model", *rows[0][1]],
+            [[name, *cells.values()] for name, cells in rows],
+        )
+    if card.detector:
+        rate = saved.percent(card.detector.stated_false_positive_rate)
+        console.print_table(
+            f"Detector, its threshold set for {rate} false positives",
+            saved.DETECTION_COLUMNS,
+            saved.detection_rows(card),
         )
     console.output.print(f"Saved in {output}: see {output / 'README.md'} and {output / 'attacked.png'}")
