@@ -39,7 +39,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """What was so after each part of the images that the evaluation takes at once."""
     tensorflow_on(options.threads, intra_op=1)
-    from erkeras import ThreatModel, evaluate_robustness
+    from erkeras import Progress, ThreatModel, evaluate_robustness
     from erkeras.attacks import AutoAttack, Victim
 
     model, split = model_and_images(options, options.images, 0)
@@ -54,22 +54,23 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     started = time.perf_counter()
 
-    def progress(units: int, note: str) -> None:
-        if not note or (parts and note == parts[-1]["note"]):
-            return
-        images = int(note.split()[-1])
-        parts.append(
-            {
-                "note": note,
-                "images": images,
-                "seconds": time.perf_counter() - started,
-                "traces": traces,
-                "mib": resident_mib(),
-            }
-        )
-        print(f"{note}: {parts[-1]['traces']} traces, {parts[-1]['mib']:.0f} MiB", file=sys.stderr, flush=True)
+    class AfterEachPart(Progress):
+        def advance(self, units: int, note: str = "") -> None:
+            if not note or (parts and note == parts[-1]["note"]):
+                return
+            images = int(note.split()[-1])
+            parts.append(
+                {
+                    "note": note,
+                    "images": images,
+                    "seconds": time.perf_counter() - started,
+                    "traces": traces,
+                    "mib": resident_mib(),
+                }
+            )
+            print(f"{note}: {parts[-1]['traces']} traces, {parts[-1]['mib']:.0f} MiB", file=sys.stderr, flush=True)
 
-    found = evaluate_robustness(Victim(counted), split, [attack], progress=progress)
+    found = evaluate_robustness(Victim(counted), split, [attack], progress=AfterEachPart())
     parts[-1]["standing"] = int(found.robust.sum())
     return parts
 

@@ -36,8 +36,8 @@ FEW, SEVERAL = 1, 5
 def training(options: argparse.Namespace, dataset: str) -> tuple[Callable[[int], dict[str, Any]], None]:
     """In a process of its own: what measures so many steps of a recipe's training."""
     tf = tensorflow_on(options.threads)
-    from erkeras.building import build_model
     from erkeras.recipes import find_recipe
+    from erkeras.training import build_model
 
     shape, classes, images = DATASETS[dataset]
     recipe = find_recipe(options.recipe, dataset, shape)

@@ -3,7 +3,7 @@
     python benchmarks/serving.py --model saved_models/mnist-er-classifier
 
 First in one process, without a network between: the network of `model.keras` alone, images to logits, and the
-signatures of the newest SavedModel, called alike. Then the server of the tests (tests/serving/prediction_server.py),
+signatures of the newest SavedModel, called alike. Then the server of the tests (tests/helpers/prediction_server.py),
 which speaks TensorFlow Serving's gRPC over the same SavedModel in Python. Several clients ask it for verdicts, one
 image a request, without retries: a request that fails, or gives another verdict than before, is counted. It is not
 TensorFlow Serving, which batches and answers in C++.
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from workers import Worker, add_options, model_and_images, prepare, tensorflow_on, write
 
-SERVER = Path(__file__).parent.parent / "tests" / "serving" / "prediction_server.py"
+SERVER = Path(__file__).parent.parent / "tests" / "helpers" / "prediction_server.py"
 BATCHES = (1, 64)
 SEED = 0
 #: Turns that all calls take, and the seconds of each: what else the machine does meets all of them.
@@ -35,7 +35,7 @@ _TURNS, _SECONDS = 10, 0.5
 def in_one_process(options: argparse.Namespace) -> tuple[Callable[[int], dict[str, Any]], None]:
     """In a worker: batch size -> name of what is called -> its figures."""
     tf = tensorflow_on(options.threads)
-    from erkeras.serving.folder import newest_version
+    from erkeras.saved import newest_version
 
     model, split = model_and_images(options, max(BATCHES), SEED)
     images = split.images
@@ -72,9 +72,10 @@ def under_load(options: argparse.Namespace) -> dict[str, Any]:
     """The server of the tests and so many clients, each in a thread, for so many seconds."""
     from erkeras import load_dataset
     from erkeras.errors import InputError
-    from erkeras.serving import Client, read_card
+    from erkeras.saved import read_card
+    from erkeras.serving import Client
 
-    images = load_dataset(read_card(options.model)["dataset"]["name"]).test.sample(64, SEED).images
+    images = load_dataset(read_card(options.model).dataset.name).test.sample(64, SEED).images
     program = [sys.executable, str(SERVER), "model", str(options.model)]
     with subprocess.Popen(
         program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

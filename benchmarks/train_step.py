@@ -248,7 +248,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     contenders = {
         name: {
             "images_per_second": _summary(worker.rates),
-            "portion_of_matrix_product": _summary(_ratios(worker.rates, product.rates, flops["total"] / 1e9)),
+            "fraction_of_matrix_product": _summary(_ratios(worker.rates, product.rates, flops["total"] / 1e9)),
             "peak_memory_mib": worker.peak_mib,
         }
         for name, worker in workers.items()
@@ -288,8 +288,8 @@ def show(results: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for name, result in results["contenders"].items():
         cells = [f"{result['images_per_second'][key]:,.0f}" for key in ("median", "min", "max")]
-        portion = result["portion_of_matrix_product"]["median"]
-        table.add_row(name, *cells, f"{portion:.0%}", f"{result['peak_memory_mib']:,.0f}")
+        fraction = result["fraction_of_matrix_product"]["median"]
+        table.add_row(name, *cells, f"{fraction:.0%}", f"{result['peak_memory_mib']:,.0f}")
     console.print(table)
     for ratio in results["ratios"]:
         console.print("{of} / {over}: {median:.2f} ({min:.2f} to {max:.2f})".format(**ratio))

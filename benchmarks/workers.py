@@ -48,7 +48,7 @@ def write(results: Any, path: Path | None) -> None:
 def model_and_images(options: argparse.Namespace, count: int, seed: int) -> tuple[Any, Any]:
     """The Keras model of the options, and so many test images of its data set."""
     from erkeras import load_dataset
-    from erkeras.serving.folder import find_model, load_model
+    from erkeras.saved import find_model, load_model
 
     kind, path, card = find_model(options.model)
     name = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]

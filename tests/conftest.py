@@ -16,6 +16,25 @@ def _same_seed_for_every_test():
 
 
 @pytest.fixture
+def heard():
+    """A progress that remembers what it hears: `stages`, `units` and `notes`."""
+    from erkeras.progress import Progress
+
+    class Heard(Progress):
+        def __init__(self):
+            self.stages, self.units, self.notes = [], [], []
+
+        def stage(self, name, total):
+            self.stages.append((name, total))
+
+        def advance(self, units, note=""):
+            self.units.append(units)
+            self.notes.append(note)
+
+    return Heard()
+
+
+@pytest.fixture
 def images():
     """Twelve grey 4 x 4 images."""
     return np.random.default_rng(0).uniform(size=(12, 4, 4, 1)).astype(np.float32)
@@ -90,8 +109,7 @@ def tiny_job():
     """Two epochs on digits: the whole path in seconds."""
     import dataclasses
 
-    from erkeras.job import Job
-    from erkeras.recipes import find_recipe
+    from erkeras.recipes import Job, find_recipe
 
     recipe = dataclasses.replace(find_recipe("default", "digits", (8, 8, 1)), epochs=2)
     # Deterministic operations, once on, would stay on for every other test.
@@ -103,8 +121,7 @@ def purified_job():
     """A Defense-GAN of a few updates on digits."""
     import dataclasses
 
-    from erkeras.job import Job
-    from erkeras.recipes import find_recipe
+    from erkeras.recipes import Job, find_recipe
 
     recipe = dataclasses.replace(
         find_recipe("default", "digits", (8, 8, 1), "defense-gan"),

@@ -81,7 +81,7 @@ def test_files_it_names_exist(document):
 
 
 def test_every_attack_of_the_command_line_is_in_the_table():
-    from erkeras.cli.target import ATTACKS
+    from erkeras.attacks.named import ATTACKS
 
     text = (DOCS / "attacks.md").read_text()
     assert all(f"| `{name}` |" in text for name in ATTACKS)

@@ -71,8 +71,8 @@ def test_uniform_numbers_are_uniform(keys):
 
 def test_every_bit_of_a_uniform_number_is_a_fair_coin(keys):
     words = (randomness.uniform(keys, [NUMBERS], tf.float64).numpy() * 2**24).astype(np.int64)
-    portions = [np.mean(words >> bit & 1) for bit in range(24)]
-    np.testing.assert_allclose(portions, 0.5, atol=4 * 0.5 / np.sqrt(ROWS * NUMBERS))
+    fractions = [np.mean(words >> bit & 1) for bit in range(24)]
+    np.testing.assert_allclose(fractions, 0.5, atol=4 * 0.5 / np.sqrt(ROWS * NUMBERS))
 
 
 def test_normal_numbers_are_normal(keys):

@@ -7,7 +7,8 @@ import pytest
 
 from erkeras.detection import ERDetector
 from erkeras.evaluation.record import Record
-from erkeras.serving import detect_with, load_model, read_card
+from erkeras.saved import load_model, read_card
+from erkeras.serving import detect_with
 
 FOLDER = Path(__file__).parent.parent / "saved_models" / "mnist-er-classifier-strong"
 RECORD = FOLDER / "records" / "autoattack-standard-l_inf-0.3-test"
@@ -30,9 +31,9 @@ def test_it_is_whole_and_small():
 
 def test_its_record_is_what_its_card_says(attacked):
     card = read_card(FOLDER)
-    (evaluation,) = card["evaluations"]
+    (evaluation,) = card.evaluations
     assert len(attacked) == 1000
-    assert evaluation["summary"]["robust_accuracy"] == np.mean(attacked.broken_by == -1)
+    assert evaluation.summary.robust_accuracy == np.mean(attacked.broken_by == -1)
     assert attacked.distance.max() <= 0.3 + 1e-6
 
 

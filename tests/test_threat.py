@@ -148,9 +148,9 @@ def test_random_start_is_uniform_in_the_cube(per_image):
     origins = tf.fill([400, 1, 4, 5], 0.5)
     seeds = tf.constant([[5, index] for index in range(400)]) if per_image else tf.constant([5, 0])
     start = tf.function(ThreatModel("l_inf", 0.2).random_start)(origins, seeds)
-    portions = (start.numpy() - 0.3) / 0.4
-    np.testing.assert_allclose(deciles(portions), 0.1, atol=0.015)
-    assert np.abs(np.corrcoef(portions.reshape(400, -1).T) - np.eye(20)).max() < 0.25
+    fractions = (start.numpy() - 0.3) / 0.4
+    np.testing.assert_allclose(deciles(fractions), 0.1, atol=0.015)
+    assert np.abs(np.corrcoef(fractions.reshape(400, -1).T) - np.eye(20)).max() < 0.25
 
 
 @pytest.mark.parametrize("per_image", [False, True])

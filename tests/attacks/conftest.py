@@ -1,5 +1,5 @@
 import pytest
-from closed_forms import steep_network, steep_points
+from helpers.closed_forms import steep_network, steep_points
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import check_parts, linear_model, uniform
+from helpers.closed_forms import check_parts, linear_model, uniform
 
 from erkeras import randomness
 from erkeras.attacks import APGD
-from erkeras.attacks.contract import Batch, where
+from erkeras.attacks.contract import Batch
 from erkeras.attacks.losses import LOSSES
 from erkeras.attacks.targets import target_classes
+from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 

@@ -100,12 +100,11 @@ def test_images_given_are_not_written_to(points):
     np.testing.assert_array_equal(images, before)
 
 
-def test_progress_sums_to_images_times_attempts(points):
+def test_progress_sums_to_images_times_attempts(points, heard):
     images, labels = points
-    done = []
-    RandomNoise(ThreatModel("l_inf", 0.2), tries=3)(model, images, labels, internal_batch=8, progress=done.append)
-    assert sum(done) == 120
-    assert len(done) > 3
+    RandomNoise(ThreatModel("l_inf", 0.2), tries=3)(model, images, labels, internal_batch=8, progress=heard)
+    assert sum(heard.units) == 120
+    assert len(heard.units) > 3
 
 
 def test_no_images_give_an_empty_result():
@@ -200,15 +199,15 @@ def test_registered_under_the_package():
 @pytest.mark.parametrize(
     "attack", [RandomNoise(ThreatModel("l_inf", 0.12)), PGD(ThreatModel("l_inf", 0.1), restarts=4)]
 )
-def test_batches_at_once_give_what_one_after_the_other_gives(points, monkeypatch, attack):
+def test_batches_at_once_give_what_one_after_the_other_gives(points, monkeypatch, heard, attack):
     images, labels = points
     results, units = [], []
     for streams in (1, 3):
         monkeypatch.setattr(runner, "parallel_streams", lambda streams=streams: streams)
-        done = []
-        results.append(attack(Victim(model), images, labels, seed=5, internal_batch=6, progress=done.append))
-        units.append(sum(done))
-        assert min(done) >= 0
+        heard.units.clear()
+        results.append(attack(Victim(model), images, labels, seed=5, internal_batch=6, progress=heard))
+        units.append(sum(heard.units))
+        assert min(heard.units) >= 0
     assert 4 < results[0].success.sum() < 40
     for name, value in vars(results[0]).items():
         np.testing.assert_array_equal(value, getattr(results[1], name), name)

@@ -2,10 +2,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import steep_network
+from helpers.closed_forms import steep_network
 
-from erkeras.attacks import APGD, FAB, AutoAttack, Square
+from erkeras.attacks import APGD, FAB, AutoAttack, Square, attack_in_turn
 from erkeras.attacks.autoattack import VERSIONS
+from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.threat import ThreatModel
@@ -27,19 +28,13 @@ def points(network):
     return images, labels
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """The standard ensemble with few iterations and queries, in its order."""
-
-    def standard(threat):
-        return (
-            APGD(threat, iterations=1),
-            APGD(threat, loss="dlr", targets=4, iterations=10),
-            FAB(threat, targets=4, minimise=False, iterations=10),
-            Square(threat, queries=100),
-        )
-
-    monkeypatch.setitem(AutoAttack.parts.fget.__globals__["_VERSIONS"], "standard", standard)
+#: The standard ensemble with few iterations and queries, in its order.
+SHORT = (
+    APGD(THREAT, iterations=1),
+    APGD(THREAT, loss="dlr", targets=4, iterations=10),
+    FAB(THREAT, targets=4, minimise=False, iterations=10),
+    Square(THREAT, queries=100),
+)
 
 
 def settings(attack):
@@ -65,40 +60,36 @@ def test_versions_are_the_originals():
     assert all(attack.threat == THREAT for version in VERSIONS for attack in AutoAttack(THREAT, version).parts)
 
 
-def test_a_call_is_the_union_of_its_parts(network, points, short):
+def test_attacks_in_turn_are_the_union_of_all(network, points, heard):
     images, labels = points
-    units = []
-    attack = AutoAttack(THREAT)
-    found = attack(network, images, labels, seed=2, progress=units.append)
-    alone = [part(network, images, labels, seed=2) for part in attack.parts]
+    found = attack_in_turn(SHORT, network, images, labels, seed=2, progress=heard)
+    alone = [part(network, images, labels, seed=2) for part in SHORT]
     np.testing.assert_array_equal(found.success, np.any([part.success for part in alone], axis=0))
     assert 10 < found.success.sum() < 50
     assert any(np.any(part.success != found.success) for part in alone)
     np.testing.assert_array_equal(found.wrong_when_clean, alone[0].wrong_when_clean)
     np.testing.assert_array_equal(network(found.images).numpy().argmax(axis=1), found.predictions)
     assert found.distance.max() <= 0.06 + 1e-6
-    assert sum(units) == 60 * attack.work
+    assert sum(heard.units) == 60 * sum(attack.work for attack in SHORT)
 
 
-def test_an_evaluation_runs_and_counts_the_parts(network, points, short):
-    from erkeras.data import Split
-
+def test_an_evaluation_runs_and_counts_the_parts(network, points):
     images, labels = points
     split = Split(images, labels.astype(np.int32), np.arange(60))
-    found = evaluate_robustness(network, split, [AutoAttack(THREAT)], seed=2)
-    called = AutoAttack(THREAT)(network, images, labels, seed=2)
+    found = evaluate_robustness(network, split, SHORT, seed=2)
+    called = attack_in_turn(SHORT, network, images, labels, seed=2)
     assert found.names == ("apgd-ce", "apgd-t", "fab-t", "square")
     np.testing.assert_array_equal(found.robust, ~called.success)
     np.testing.assert_array_equal(found.examples.queries.sum(axis=1), called.queries)
 
 
-def test_logits_a_thousand_times_as_large_hide_nothing(network, points, short):
+def test_logits_a_thousand_times_as_large_hide_nothing(network, points):
     images, labels = points
 
     def confident(images):
         return 1000 * network(images, training=False)
 
-    plain, scaled = (AutoAttack(THREAT)(model, images, labels) for model in (network, confident))
+    plain, scaled = (attack_in_turn(SHORT, model, images, labels) for model in (network, confident))
     assert abs(int(plain.success.sum()) - int(scaled.success.sum())) <= 1
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import (
+from helpers.closed_forms import (
     bent_model,
     check_parts,
     images_at,

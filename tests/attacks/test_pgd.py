@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
-from closed_forms import check_parts, linear_model, uniform
+from helpers.closed_forms import check_parts, linear_model, uniform
 
 from erkeras.attacks import PGD, Victim
 from erkeras.errors import InputError
@@ -314,14 +314,14 @@ def test_config_round_trip():
     assert keras.saving.deserialize_keras_object(config) == attack
 
 
-@pytest.mark.parametrize("portion", [0.0, 0.4, 1.0])
-def test_a_portion_of_the_starts_is_structured(portion):
+@pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
+def test_a_fraction_of_the_starts_is_structured(fraction):
     images = np.full((400, 8, 8, 1), 0.5, np.float32)
-    attack = PGD(ThreatModel("l_inf", 0.2), steps=1, step_size=0.0, structured=portion)
+    attack = PGD(ThreatModel("l_inf", 0.2), steps=1, step_size=0.0, structured=fraction)
     seeds = tf.constant(np.stack([np.full(400, 3), np.arange(400)], axis=1))
     moved = attack.perturb(lambda points: tf.reshape(points, [-1, 64]), tf.constant(images), np.zeros(400, int), seeds)
     at_the_edge = np.all(np.abs(np.abs(moved.numpy() - 0.5) - 0.2) < 1e-5, axis=(1, 2, 3))
-    assert at_the_edge.mean() == pytest.approx(portion, abs=0.08)
+    assert at_the_edge.mean() == pytest.approx(fraction, abs=0.08)
 
 
 @pytest.mark.parametrize("settings", [{"structured": 1.5}, {"structured": 0.5, "threat": ThreatModel("l2", 1.0)}])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import to_hyperplane as exact
+from helpers.closed_forms import to_hyperplane as exact
 from scipy.optimize import linprog
 
 from erkeras.attacks.projections import to_hyperplane
@@ -132,8 +132,8 @@ def test_pieces_that_newton_takes_one_by_one(norm):
     for dtype, pixels, tolerance in ((np.float64, 100, 1e-9), (np.float32, 30, 1e-5)):
         points = np.tile(0.3 ** np.arange(pixels), (8, 1))
         weights = points[:, ::-1]
-        portions = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999])
-        offsets = -portions * np.sum(weights * points, axis=1)
+        fractions = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999])
+        offsets = -fractions * np.sum(weights * points, axis=1)
         expected = np.stack([exact(*row, norm) for row in zip(points, weights, offsets, strict=True)])
         found = project(points, weights, offsets, norm, dtype=dtype)
         np.testing.assert_allclose(gained(weights, found), offsets, rtol=tolerance)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import check_parts, uniform
+from helpers.closed_forms import check_parts, uniform
 
 from erkeras.attacks import RayS, Victim
 from erkeras.errors import InputError

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from closed_forms import check_parts
+from helpers.closed_forms import check_parts
 
 from erkeras.attacks import Square, Victim
 from erkeras.attacks.contract import Batch
@@ -124,7 +124,7 @@ def test_starts_at_vertical_stripes():
 @pytest.mark.parametrize("shape", [(6, 9, 12, 1), (6, 9, 12, 3)])
 def test_proposals_set_squares_of_the_side_of_their_query(shape):
     images = random_images(shape, seed=3)
-    attack = Square(ThreatModel("l_inf", 0.1), queries=400, initial_portion=0.3)
+    attack = Square(ThreatModel("l_inf", 0.1), queries=400, initial_fraction=0.3)
     sides = attack.sides(9, 12)
     candidates, states = trace(attack, unmoved, images, np.zeros(6, int), 250)
     low, high = np.maximum(images - np.float32(0.1), 0), np.minimum(images + np.float32(0.1), 1)
@@ -166,10 +166,10 @@ def square_slowly(attack, model, image, label, seed, index):
         if lead <= 0:
             break
         drawn = draws[query]
-        portion = attack.initial_portion
+        fraction = attack.initial_fraction
         for border in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000):
-            portion /= 2 if query - 1 > border else 1
-        side = min(max(round((portion * height * width) ** 0.5), 1), height, width)
+            fraction /= 2 if query - 1 > border else 1
+        side = min(max(round((fraction * height * width) ** 0.5), 1), height, width)
         top, left = int(drawn[0] * (height - side + 1)), int(drawn[1] * (width - side + 1))
         part = slice(top, top + side), slice(left, left + side)
         proposal = best.copy()
@@ -203,7 +203,7 @@ def test_the_first_and_the_last_query_count(queries):
     images = random_images((30, 4, 4, 1), seed=2)
     images[::2] = 1.0  # what the first proposals set to +epsilon is there before the start
     labels = model(tf.constant(images)).numpy().argmax(axis=1)
-    attack = Square(ThreatModel("l_inf", 0.01), queries=queries, initial_portion=0.05)
+    attack = Square(ThreatModel("l_inf", 0.01), queries=queries, initial_fraction=0.05)
     result = attack(model, images, labels, seed=3)
     model = tf.function(model, autograph=False)
     for row in range(30):
@@ -377,7 +377,7 @@ def counted(model, passes):
 @pytest.mark.parametrize(("queries", "restarts"), [(1, 1), (30, 1), (30, 3)])
 def test_queries_are_the_forward_passes_run(norm, queries, restarts):
     images, passes = random_images((1, 4, 4, 1)), tf.Variable(0)
-    attack = Square(ThreatModel(norm, 0.1), queries=queries, restarts=restarts, initial_portion=0.05)
+    attack = Square(ThreatModel(norm, 0.1), queries=queries, restarts=restarts, initial_fraction=0.05)
     result = attack(counted(unmoved, passes), images, np.zeros(1, int), internal_batch=1)
     # One pass more tells what the outputs are, and one confirms what was found.
     assert result.queries[0] == passes.numpy() - 2
@@ -432,8 +432,8 @@ def test_a_model_of_labels_is_refused():
 
 @pytest.mark.parametrize(
     ("settings", "given"),
-    [({"queries": 0}, "queries is 0"), ({"restarts": 0}, "restarts is 0"), ({"initial_portion": 0.0}, "0.0"),
-     ({"initial_portion": 1.5}, "1.5"), ({"initial_portion": float("nan")}, "nan")],
+    [({"queries": 0}, "queries is 0"), ({"restarts": 0}, "restarts is 0"), ({"initial_fraction": 0.0}, "0.0"),
+     ({"initial_fraction": 1.5}, "1.5"), ({"initial_fraction": float("nan")}, "nan")],
 )  # fmt: skip
 def test_impossible_settings_are_refused(settings, given):
     with pytest.raises(InputError, match=given):
@@ -441,7 +441,7 @@ def test_impossible_settings_are_refused(settings, given):
 
 
 def test_config_round_trip():
-    attack = Square(ThreatModel("l2", 0.7, -1.0, 2.0), queries=3, restarts=2, initial_portion=0.5)
+    attack = Square(ThreatModel("l2", 0.7, -1.0, 2.0), queries=3, restarts=2, initial_fraction=0.5)
     assert Square.from_config(attack.get_config()) == attack
     config = keras.saving.serialize_keras_object(attack)
     assert config["registered_name"] == "erkeras>Square"

@@ -1,20 +1,14 @@
-"""erkeras detect: verdicts for scripts, and detectors compared."""
+"""erkeras detectors."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from erkeras.cli import main
+from helpers.commands import refused, run
 from PIL import Image
 
-from erkeras.data import load_dataset
 from erkeras.recipes.detection import PAPER_FIGURES
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +21,9 @@ def other_model(tmp_path_factory, saved_model):
     return folder
 
 
-def test_verdicts_for_scripts(anywhere, saved_model):
-    images = load_dataset("digits").test.images[:40]
-    noise = np.random.RandomState(0).randint(0, 2, (4, 8, 8, 1)).astype(np.float32)
-    np.savez("images.npz", images=np.concatenate([images, noise]))
-    plain = run("detect", saved_model, "images.npz", "--json", "out.json")
-    assert plain.exit_code == 0, plain.output
-    found = json.loads((anywhere / "out.json").read_text())
-    assert len(found["images"]) == 44
-    assert {row["adversarial"] for row in found["images"]} == {True, False}
-    assert all(row["adversarial"] == (row["score"] > found["threshold"]) for row in found["images"])
-    printed = run("detect", saved_model, "images.npz", "--json", "-", "--exit-code")
-    assert printed.exit_code == 1
-    assert json.loads(printed.stdout) == found
-    natural = [row for row, verdict in enumerate(found["images"]) if not verdict["adversarial"]]
-    np.savez("natural.npz", images=images[[row for row in natural if row < 40]])
-    assert run("detect", saved_model, "natural.npz", "--exit-code").exit_code == 0
-
-
 def test_familiar_and_crossed_detectors(anywhere, saved_model):
-    common = ["--evaluate", "--attack", "pgd", "--steps", "3", "--detector", "er1", "--detector", "lid"]
-    result = run("detect", saved_model, *common, "--fit-on", "fgsm", "--json", "a.json", "--picture", "p.png")
+    common = ["--attack", "pgd", "--steps", "3", "--detector", "er1", "--detector", "lid"]
+    result = run("detectors", saved_model, *common, "--fit-on", "fgsm", "--json", "a.json", "--picture", "p.png")
     assert result.exit_code == 0, result.output
     report = json.loads((anywhere / "a.json").read_text())
     assert not set(report["set_i"]) & set(report["set_ii"])
@@ -64,44 +40,44 @@ def test_familiar_and_crossed_detectors(anywhere, saved_model):
         assert f"{100 * cell['acc_nadv']:.2f}, {100 * cell['acc_com']:.2f}" in result.output
         assert cell["paper"] is None
     assert np.asarray(Image.open(anywhere / "p.png").convert("L")).std() > 10
-    familiar = run("detect", saved_model, *common, "--json", "b.json")
+    familiar = run("detectors", saved_model, *common, "--json", "b.json")
     assert familiar.exit_code == 0, familiar.output
     assert {cell["fitted_on"] for cell in json.loads((anywhere / "b.json").read_text())["cells"]} == {"pgd"}
 
 
-def test_who_knows_the_detector(anywhere, saved_model):
-    arguments = ["--evaluate", "--attack", "cw", "--fit-on", "pgd", "--detector", "er1", "--with-detector"]
+def test_the_adaptive_attacker(anywhere, saved_model):
+    arguments = ["--attack", "cw", "--fit-on", "pgd", "--detector", "er1", "--with-detector"]
     arguments += ["--steps", "3", "--iterations", "5", "--limit", "32", "--json", "a.json"]
-    result = run("detect", saved_model, *arguments)
+    result = run("detectors", saved_model, *arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((anywhere / "a.json").read_text())
-    assert {(row["fitted_on"], row["norm"]) for row in report["who_knows"]} == {
+    assert {(row["fitted_on"], row["norm"]) for row in report["adaptive"]} == {
         (attack, norm) for attack in ("pgd", "cw") for norm in ("l_inf", "l2")
     }
-    assert all(row["images"] == 32 for row in report["who_knows"])
+    assert all(row["images"] == 32 for row in report["adaptive"])
     assert report["cw_bound"] == 1
-    assert "knows the detector" in result.output
+    assert "Against an adaptive attacker" in result.output
     # C&W goes no further than it must, so PGD without a bound breaks whatever it does.
-    assert all(row["without_detector"] == 0 for row in report["who_knows"] if row["norm"] == "l2")
+    assert all(row["without_detector"] == 0 for row in report["adaptive"] if row["norm"] == "l2")
 
 
 def test_tables_are_complete_and_attacked_sets_serve_again(anywhere, saved_model, other_model):
-    arguments = ["detect", "--table", other_model, saved_model, "--steps", "2", "--iterations", "5", "--limit", "8"]
+    arguments = ["detectors", "--table", other_model, saved_model, "--steps", "2", "--iterations", "5", "--limit", "8"]
     arguments += ["--record", "records", "--json"]
     result = run(*arguments, "a.json")
     assert result.exit_code == 0, result.output
     report = json.loads((anywhere / "a.json").read_text())
     cells = {
-        (cell["detector"], cell["model"], cell["fitted_on"], cell["judged_by"], cell["positives"])
+        (cell["detector"], cell["model"], cell["fitted_on"], cell["evaluated_by"], cell["positives"])
         for cell in report["cells"]
     }
     pairs = [("kd", "undefended"), ("lid", "undefended"), ("er1", "digits"), ("er2", "digits")]
     attacks = ("fgsm", "pgd", "cw")
     assert cells == {
-        (*pair, fitted_on, judged_by, positives)
+        (*pair, fitted_on, evaluated_by, positives)
         for pair in pairs
         for fitted_on in attacks
-        for judged_by in attacks
+        for evaluated_by in attacks
         for positives in ("all", "successful")
     }
     assert all(f"Table {number}" in result.output for number in (5, 6, 7, 8))
@@ -120,28 +96,25 @@ def test_tables_are_complete_and_attacked_sets_serve_again(anywhere, saved_model
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL"], "Missing argument"),
-        (["missing", "--evaluate"], "missing does not exist"),
-        (["MODEL", "--evaluate", "--table"], "--evaluate takes one model"),
-        (["MODEL", "MODEL", "--evaluate"], "--evaluate takes one model"),
-        (["MODEL", "--evaluate", "--exit-code"], "--evaluate takes one model"),
-        (["MODEL", "x.png", "--picture", "p.png"], "--picture was given without --evaluate"),
+        (["missing"], "missing does not exist"),
+        (["MODEL", "--table", "--attack", "pgd"], "--table was given with --attack, --fit-on or --picture"),
+        (["MODEL", "--table", "--picture", "p.png"], "--table was given with --attack, --fit-on or --picture"),
         (["MODEL", "--table"], "--table needs an undefended model"),
         (["MODEL", "MODEL", "--table", "--detector", "lid"], "two of the models have the same name"),
-        (["MODEL", "--evaluate", "--attack", "apgd"], "'apgd' is not one of"),
-        (["MODEL", "--evaluate", "--detector", "mahalanobis"], "'mahalanobis' is not one of"),
-        (["MODEL", "--evaluate", "--false-positive-rate", "1"], "is not in the range"),
-        (["MODEL", "--evaluate", "--json", "nowhere/a.json"], "cannot be written"),
-        (["MODEL", "--evaluate", "--picture", "nowhere/p.png"], "cannot be written"),
-        (["PURIFIED", "--evaluate"], "has a purifier"),
+        (["MODEL", "--attack", "apgd"], "'apgd' is not one of"),
+        (["MODEL", "--detector", "mahalanobis"], "'mahalanobis' is not one of"),
+        (["MODEL", "--false-positive-rate", "1"], "is not in the range"),
+        (["MODEL", "--json", "nowhere/a.json"], "cannot be written"),
+        (["MODEL", "--picture", "nowhere/p.png"], "cannot be written"),
+        (["MODEL", "--iterations", "10"], "iterations was given without the attack cw"),
+        (["MODEL", "--attack", "fgsm", "--steps", "10"], "steps was given without the attack pgd"),
+        (["MODEL", "--limit", "10"], "limit was given without the attack cw or the adaptive attacker"),
+        (["PURIFIED"], "has a purifier"),
     ],
 )
 def test_bad_input_is_one_sentence(anywhere, saved_model, purified_model, arguments, message):
     places = {"MODEL": saved_model, "PURIFIED": purified_model}
-    result = run("detect", *[places.get(argument, argument) for argument in arguments])
-    assert result.exit_code == 2, result.output
-    assert message in result.output
-    assert len(result.output.strip().splitlines()) == 1
+    refused(run("detectors", *[places.get(argument, argument) for argument in arguments]), message)
     assert [path.name for path in anywhere.iterdir()] == []
 
 

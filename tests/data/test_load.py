@@ -25,8 +25,8 @@ def test_digits_are_split_without_overlap_and_stratified():
     assert sorted(np.concatenate([split.indices for split in splits])) == list(range(1797))
     assert digits.image_shape == (8, 8, 1)
     for split in splits:
-        portions = np.bincount(split.labels) / len(split)
-        np.testing.assert_allclose(portions, 0.1, atol=0.01)
+        fractions = np.bincount(split.labels) / len(split)
+        np.testing.assert_allclose(fractions, 0.1, atol=0.01)
         assert split.images.dtype == np.float32
         assert split.images.min() == 0
         assert split.images.max() == 1

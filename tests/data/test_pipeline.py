@@ -110,9 +110,9 @@ def test_shifts_and_flips_are_uniform_and_independent():
     assert (down.min(), down.max(), right.min(), right.max()) == (-4, 4, -8, 8)
     cells = np.zeros((9, 17, 2))
     np.add.at(cells, (down + 4, right + 8, mirrored.astype(int)), 1)
-    for axes, portion in (((1, 2), 1 / 9), ((0, 2), 1 / 17), ((0, 1), 1 / 2), ((), 1 / cells.size)):
-        error = np.sqrt(count * portion * (1 - portion))
-        np.testing.assert_allclose(cells.sum(axis=axes), count * portion, atol=5 * error)
+    for axes, fraction in (((1, 2), 1 / 9), ((0, 2), 1 / 17), ((0, 1), 1 / 2), ((), 1 / cells.size)):
+        error = np.sqrt(count * fraction * (1 - fraction))
+        np.testing.assert_allclose(cells.sum(axis=axes), count * fraction, atol=5 * error)
 
 
 def test_shift_goes_down_and_to_the_right():

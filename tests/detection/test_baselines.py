@@ -8,11 +8,11 @@ from scipy.stats import gaussian_kde
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 
-from erkeras.building import build_model
 from erkeras.detection import ERDetector, KDDetector, LIDDetector
 from erkeras.detection.lid_detector import HIGHEST, local_intrinsic_dimension
 from erkeras.errors import InputError
 from erkeras.recipes import find_recipe
+from erkeras.training import build_model
 
 SHAPE = (8, 8, 1)
 DETECTORS = {"kd": KDDetector, "lid": LIDDetector, "er": ERDetector}
@@ -125,12 +125,12 @@ def test_regression_of_lid_is_scaled_by_what_it_is_fitted_on(model, data):
     reference = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
         scaler.transform(fitted_on).clip(-10, 10), np.repeat([0, 1], [60, 40])
     )
-    judged = np.concatenate([images[360:], odd[40:]])
-    expected = reference.predict_proba(scaler.transform(detector.statistics(judged)))[:, 1]
-    np.testing.assert_allclose(detector.score(judged), expected, atol=1e-4)
-    np.testing.assert_array_equal(detector.predict(judged).verdict, expected > 0.5)
+    others = np.concatenate([images[360:], odd[40:]])
+    expected = reference.predict_proba(scaler.transform(detector.statistics(others)))[:, 1]
+    np.testing.assert_allclose(detector.score(others), expected, atol=1e-4)
+    np.testing.assert_array_equal(detector.predict(others).verdict, expected > 0.5)
     assert detector.false_positive_rate is None
-    assert detector.evaluate(images[360:], odd[40:])["auroc"] > 0.9
+    assert detector.evaluate(images[360:], odd[40:]).auroc > 0.9
 
 
 def test_kd_is_the_density_of_the_last_hidden_layer_at_the_predicted_class(model, data):

@@ -30,7 +30,7 @@ def test_a_detector_that_never_fires_scores_what_none_does():
     assert found.acc_nadv == 1
 
 
-def test_a_portion_of_nothing_is_none():
+def test_a_fraction_of_nothing_is_none():
     everything = Criteria.count(np.ones(2, bool), np.ones(3, bool), np.zeros(3, bool))
     assert everything.acc_cla is None
     assert everything.acc_com == 1

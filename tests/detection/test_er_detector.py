@@ -65,14 +65,14 @@ def test_score_is_the_regression_of_the_density_of_the_predicted_class(detector,
 def test_odd_images_are_told_from_those_like_training(detector, data):
     images, _, odd = data
     figures = detector.evaluate(images[100:], odd[30:])
-    assert figures["auroc"] > 0.95
-    assert figures["detection_rate"] == np.mean(detector.score(odd[30:]) > detector.threshold) > 0.3
-    assert figures["false_positive_rate"] <= 0.05
+    assert figures.auroc > 0.95
+    assert figures.detection_rate == np.mean(detector.score(odd[30:]) > detector.threshold) > 0.3
+    assert figures.false_positive_rate <= 0.05
     # 5% of 50 natural images: two may stand above.
     natural, adversarial = (
         np.sign(detector.regression.weight) * detector.log_density(part) for part in (images[100:], odd[30:])
     )
-    assert figures["detection_rate_at_5"] == np.mean(adversarial > np.sort(natural)[-3])
+    assert figures.detection_rate_at_5 == np.mean(adversarial > np.sort(natural)[-3])
 
 
 def test_stated_rate_of_false_positives_holds_on_the_calibration_images(model, data):
@@ -86,9 +86,9 @@ def test_stated_rate_of_false_positives_holds_on_the_calibration_images(model, d
 
 def test_without_adversarial_images_there_is_no_auroc(detector, data):
     figures = detector.evaluate(data[0][:10], data[0][:0])
-    assert figures["auroc"] is None
-    assert figures["detection_rate"] is None
-    assert figures["detection_rate_at_5"] is None
+    assert figures.auroc is None
+    assert figures.detection_rate is None
+    assert figures.detection_rate_at_5 is None
 
 
 def test_saved_and_loaded_it_scores_the_same(detector, model, data, tmp_path):

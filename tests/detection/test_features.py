@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from erkeras.building import build_model
 from erkeras.detection.features import combined_code, feature_function
 from erkeras.errors import InputError
 from erkeras.recipes import DEFENSES, find_recipe
+from erkeras.training import build_model
 
 SHAPE = (8, 8, 1)
 

@@ -70,5 +70,5 @@ def test_more_targets_than_classes_are_named(split):
 
 def test_warnings_are_in_the_summary(split):
     found = evaluate_robustness(probabilities, split, [PGD(THREAT, steps=1)])
-    assert found.summary()["warnings"] == list(found.warnings)
-    assert found.summary()["outputs"] == "probabilities"
+    assert found.summary().warnings == found.warnings
+    assert found.summary().outputs == "probabilities"

@@ -4,22 +4,25 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from erkeras.attacks import FGSM, PGD, CarliniWagner
 from erkeras.data import load_dataset
-from erkeras.detection import Regression
-from erkeras.evaluation import detection, draw_scores
-from erkeras.evaluation.detection import ALL, SUCCESSFUL
-from erkeras.serving.folder import load_model
+from erkeras.detection import Regression, fit_named_detector
+from erkeras.evaluation import draw_scores, evaluate_robustness, protocol
+from erkeras.evaluation.protocol import ALL, SUCCESSFUL
+from erkeras.evaluation.sample import fitting_and_test_sets
+from erkeras.progress import Progress
+from erkeras.saved import load_model
 from erkeras.threat import ThreatModel
 
 THREAT = ThreatModel("l_inf", 0.15)
 ATTACKS = {"fgsm": FGSM(THREAT), "pgd": PGD(THREAT, 5, 0.05)}
 
 
-def silent(units, note=""):
-    pass
+def attacked(model, split, attack):
+    return protocol.within_ball(model, split, evaluate_robustness(model, split, [attack]))
 
 
 @pytest.fixture(scope="module")
@@ -35,27 +38,15 @@ def model(saved_model):
 @pytest.fixture(scope="module")
 def halves(dataset, model):
     return [
-        detection.Half(
-            clean, {name: detection.attack_images(model, clean, attack, 0, silent) for name, attack in ATTACKS.items()}
-        )
-        for clean in detection.fitting_and_judging(dataset.test, 0)
+        protocol.Half(clean, {name: attacked(model, clean, attack) for name, attack in ATTACKS.items()})
+        for clean in fitting_and_test_sets(dataset.test, 0)
     ]
 
 
 @pytest.fixture(scope="module", params=["er1", "lid"])
 def seen(request, dataset, model, halves):
-    fitted = detection.fit_named(request.param, model, dataset.train, 0)
-    return detection.Seen(request.param, "model", fitted, *halves, silent)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_sets_are_disjoint_and_whole(dataset, seed):
-    fitting, judging = detection.fitting_and_judging(dataset.test, seed)
-    assert (len(fitting), len(judging)) == (72, 288)
-    assert not set(fitting.indices) & set(judging.indices)
-    assert set(fitting.indices) | set(judging.indices) == set(dataset.test.indices)
-    other = detection.fitting_and_judging(dataset.test, seed + 1)[0]
-    assert set(other.indices) != set(fitting.indices)
+    fitted = fit_named_detector(request.param, model, dataset.train, 0)
+    return protocol.Seen(request.param, "model", fitted, *halves, Progress())
 
 
 def test_attacked_images_are_of_those_that_are_right_when_clean(model, halves):
@@ -71,10 +62,10 @@ def test_attacked_images_are_of_those_that_are_right_when_clean(model, halves):
 
 
 def test_what_is_found_outside_the_bound_is_brought_back(model, dataset):
-    split = detection.first(dataset.test, 40)
+    split = dataset.test.take(np.arange(40))
     threat = ThreatModel.root_mean_square(0.05, dataset.image_shape)
     attack = CarliniWagner(threat, learning_rate=0.1, iterations=60, binary_search_steps=3, initial_constant=1.0)
-    found = detection.attack_images(model, split, attack, 0, silent)
+    found = attacked(model, split, attack)
     right = model.predict(split.images, verbose=0).argmax(axis=1) == split.labels
     distance = np.sqrt(np.mean((found.images - split.images[right]) ** 2, axis=(1, 2, 3)))
     assert distance.max() <= 0.05 + 1e-5
@@ -85,7 +76,7 @@ def test_what_is_found_outside_the_bound_is_brought_back(model, dataset):
 
 
 @pytest.mark.parametrize("positives", [ALL, SUCCESSFUL])
-def test_a_cell_is_fitted_on_one_set_and_judged_on_the_other(seen, halves, positives):
+def test_a_cell_is_fitted_on_one_set_and_evaluated_on_the_other(seen, halves, positives):
     cell = seen.cell("fgsm", "pgd", positives, None)
     (natural, _), (fgsm, pgd) = (
         [seen.detector.statistics(half.clean.images) for half in halves],
@@ -104,40 +95,42 @@ def test_a_cell_is_fitted_on_one_set_and_judged_on_the_other(seen, halves, posit
     assert cell.criteria.without_detector == np.mean(right)
     assert cell.criteria.adversarial == len(right)
     truth = np.repeat([0, 1], [len(odds[0]), len(odds[1])])
-    assert cell.separation["auroc"] == pytest.approx(roc_auc_score(truth, np.concatenate(odds)))
+    assert cell.separation.auroc == pytest.approx(roc_auc_score(truth, np.concatenate(odds)))
     if positives == SUCCESSFUL:
         assert cell.criteria.without_detector == 0
         assert cell.criteria.acc_com == cell.criteria.acc_adv
 
 
-def test_without_a_success_to_fit_on_there_is_no_figure(seen):
-    attacked = seen.fitting.attacked["fgsm"]
-    unbroken = dataclasses.replace(attacked, right=np.ones(len(attacked.right), bool))
-    seen.fitting.attacked["none"] = unbroken
-    seen._attacked[0]["none"] = seen._attacked[0]["fgsm"]
-    cell = seen.cell("none", "pgd", SUCCESSFUL, None)
+def test_without_a_success_to_fit_on_there_is_no_figure(dataset, model, halves):
+    """Of an attack that broke nothing on set I."""
+    unbroken = dataclasses.replace(
+        halves[0].attacked["fgsm"], right=np.ones(len(halves[0].attacked["fgsm"].right), bool)
+    )
+    fitting = protocol.Half(halves[0].clean, {"fgsm": unbroken})
+    evaluating = protocol.Half(halves[1].clean, {"fgsm": halves[1].attacked["fgsm"]})
+    detector = fit_named_detector("er1", model, dataset.train, 0)
+    seen = protocol.Seen("er1", "model", detector, fitting, evaluating, Progress())
+    cell = seen.cell("fgsm", "fgsm", SUCCESSFUL, None)
     assert cell.criteria is None
     assert cell.summary()["acc_com"] is None
-    assert seen.cell("none", "pgd", ALL, None).criteria is not None
+    assert seen.cell("fgsm", "fgsm", ALL, None).criteria is not None
 
 
-def test_who_knows_the_detector_does_no_worse(seen, halves, model):
-    limit = 64
-    found = seen.against_who_knows("pgd", ATTACKS["pgd"], limit, None, 0, silent)
-    part = detection.first(halves[1].clean, limit)
+def test_the_adaptive_attacker_does_no_worse(seen, halves, model):
+    part = halves[1].clean.take(np.arange(64))
+    found = seen.against_adaptive("pgd", ATTACKS["pgd"], part, None, 0, Progress(), "adaptive")
     plain = ATTACKS["pgd"](model, part.images, part.labels, indices=part.indices)
     verdicts = seen.regression("pgd", ALL, None).verdicts(seen.detector.statistics(plain.images))
     right = ~plain.wrong_when_clean
     assert found["acc_com"] <= np.mean((~plain.success | verdicts)[right])
-    assert found["acc_com"] >= detection.accuracy_under(model, part, ATTACKS["pgd"], 0, silent) - 0.05
+    alone = protocol.accuracy_under(model, part, ATTACKS["pgd"], 0, Progress(), "alone")
+    assert found["acc_com"] >= alone - 0.05
     assert found["acc_nadv"] == seen.cell("pgd", "pgd", ALL, None).criteria.acc_nadv
 
 
 def test_scores_are_drawn(seen, tmp_path):
     panel = seen.scores("fgsm", "pgd", None)
-    assert len(panel["failed"]) + len(panel["successful"]) == len(seen.judging.attacked["pgd"].right)
+    assert len(panel["failed"]) + len(panel["successful"]) == len(seen.evaluating.attacked["pgd"].right)
     assert panel["threshold"] == 0
     draw_scores(tmp_path / "s.png", {"one": panel, "other": {**panel, "failed": np.zeros(0)}}, "title")
-    from PIL import Image
-
     assert np.asarray(Image.open(tmp_path / "s.png").convert("L")).std() > 10

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,18 +8,12 @@ import tensorflow as tf
 from erkeras.attacks import PGD
 from erkeras.data import Split
 from erkeras.errors import InputError
-from erkeras.evaluation import Record, accuracy_curve, evaluate_robustness, verify_record
+from erkeras.evaluation import Record, evaluate_robustness, verify_record
+from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
 
 MATRIX = np.random.RandomState(0).normal(size=(16, 3)).astype(np.float32)
 ATTACKS = [PGD(ThreatModel("l_inf", 0.05), steps=2), PGD(ThreatModel("l_inf", 0.05), steps=3, loss="margin")]
-
-
-class Renamed(PGD):
-    name = "pgd-margin"
-
-
-ATTACKS[1] = Renamed(**vars(ATTACKS[1]))
 
 
 def model(images):
@@ -47,16 +42,16 @@ class Killed(Exception):
     pass
 
 
-def killed_after(parts):
-    """A progress that dies in the middle of the part after some."""
-    notes = set()
+class KilledAfter(Progress):
+    """Dies in the middle of the part after some."""
 
-    def progress(units, note):
-        notes.add(note)
-        if len(notes - {""}) >= parts and units:
+    def __init__(self, parts):
+        self.parts, self.notes = parts, set()
+
+    def advance(self, units, note=""):
+        self.notes.add(note)
+        if len(self.notes - {""}) >= self.parts and units:
             raise Killed
-
-    return progress
 
 
 def contents(folder):
@@ -78,20 +73,19 @@ def test_a_record_holds_every_example(split, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "record" / "examples.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == split.indices.tolist()
     assert {line["broken_by"] for line in lines} == {None, "clean", "pgd", "pgd-margin"}
-    assert record.result()["summary"] == plain.summary()
+    assert record.result()["summary"] == {**dataclasses.asdict(plain.summary()), "warnings": []}
 
 
-def test_killed_and_resumed_is_the_same_record(split, tmp_path):
+def test_killed_and_resumed_is_the_same_record(split, tmp_path, heard):
     evaluate(split, Record.create(tmp_path / "straight", settings(split)))
     with pytest.raises(Killed):
-        evaluate(split, Record.create(tmp_path / "killed", settings(split)), killed_after(1))
+        evaluate(split, Record.create(tmp_path / "killed", settings(split)), KilledAfter(1))
     known = len((tmp_path / "killed" / "examples.jsonl").read_text().splitlines())
     assert 0 < known < 300
-    units = []
     record = Record.open(tmp_path / "killed")
-    evaluate(split, record, lambda done, note: units.append(done))
+    evaluate(split, record, heard)
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
-    assert sum(units) == 300 * sum(attack.work for attack in ATTACKS)
+    assert sum(heard.units) == 300 * sum(attack.work for attack in ATTACKS)
 
 
 @pytest.mark.parametrize("cut", [1, 40])
@@ -129,8 +123,7 @@ def change_line(record, row, **changes):
 
 
 def test_verification_gets_the_same_number(record, split):
-    order = np.argsort(split.indices)
-    verified = verify_record(record, model, split.take(order), ATTACKS[0])
+    verified = verify_record(record.folder, model, images=split)
     summary = record.result()["summary"]
     assert verified.images == 300
     assert verified.recorded == verified.recomputed == summary["robust_accuracy"]
@@ -151,26 +144,24 @@ def test_verification_finds_a_lie(record, split, lie):
         clean = split.images[row]
         images[row] = clean if lie == "not misclassified" else np.where(images[row] > 0.5, 1, 0)
         np.savez(record.folder / "images.npz", images=images)
-    order = np.argsort(split.indices)
-    verified = verify_record(record, model, split.take(order), ATTACKS[0])
+    verified = verify_record(record.folder, model, images=split)
     assert verified.doubtful.tolist() == [split.indices[row]]
     assert verified.recorded != verified.recomputed
 
 
 def test_what_is_not_a_whole_record_is_refused(record, split, tmp_path):
-    order = np.argsort(split.indices)
     with pytest.raises(InputError, match="is not the record of an evaluation"):
         Record.open(tmp_path)
     with pytest.raises(InputError, match="names images that the data set does not have"):
-        verify_record(record, model, split.take(order[:50]), ATTACKS[0])
-    other = Split(split.pixels, (split.labels + 1) % 3, split.indices).take(order)
+        verify_record(record.folder, model, images=split.take(np.arange(50)))
+    other = Split(split.pixels, (split.labels + 1) % 3, split.indices)
     with pytest.raises(InputError, match="has other labels"):
-        verify_record(record, model, other, ATTACKS[0])
+        verify_record(record.folder, model, images=other)
     path = record.folder / "examples.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:200]) + "\n" + lines[200][:20])
     with pytest.raises(InputError, match="holds 200 of 300 examples"):
-        verify_record(record, model, split.take(order), ATTACKS[0])
+        verify_record(record.folder, model, images=split)
     path.write_text("nonsense\n" + "\n".join(lines))
     with pytest.raises(InputError, match="has a line that is no example"):
         record.read()
@@ -185,19 +176,3 @@ def test_what_is_not_a_whole_record_is_refused(record, split, tmp_path):
 def test_another_question_is_told_from_the_same(record, split):
     assert record.differs(settings(split)) == ""
     assert record.differs(settings(split, seed=4)) == "seed 3 (now 4)"
-
-
-def test_accuracy_falls_with_epsilon_and_starts_at_the_clean_one(split):
-    def attacks(threat):
-        return [PGD(threat, steps=5)]
-
-    units = []
-    epsilons = [0.0, 0.02, 0.05, 0.2]
-    curve = accuracy_curve(
-        model, split, attacks, ThreatModel("l_inf"), epsilons, seed=3, progress=lambda done, note: units.append(done)
-    )
-    assert curve[0] == 0.9
-    assert np.all(np.diff(curve) < 0)
-    single = evaluate_robustness(model, split, attacks(ThreatModel("l_inf", 0.02)), seed=3)
-    assert curve[1] == single.robust_accuracy
-    assert sum(units) == 300 * 6 * 4

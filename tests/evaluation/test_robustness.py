@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from erkeras.attacks import APGD, PGD, Attack, aim_at_detector
+from erkeras.attacks import APGD, PGD, AdaptiveAttack, Attack
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import draw_verdicts, evaluate_robustness
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
+from erkeras.saved import Summary
 from erkeras.threat import ThreatModel
 
 
@@ -58,17 +59,17 @@ def test_robust_is_right_when_clean_and_under_every_attack(split):
     assert found.examples.broken_by.tolist() == [STANDING, 0, 0, 1, STANDING, STANDING, WRONG_WHEN_CLEAN]
     assert found.examples.indices.tolist() == list(range(100, 107))
     assert found.robust_accuracy == 3 / 7
-    assert found.summary() == {
-        "images": 7,
-        "outputs": "logits",
-        "clean_accuracy": 6 / 7,
-        "attacks": {"up": 4 / 7, "down": 3 / 7},
-        "robust_accuracy": 3 / 7,
-        "mean_boundary_distance": None,
-        "forward_passes": {"up": 7 + 6, "down": 4 + 4},
-        "backward_passes": {"up": 0, "down": 0},
-        "warnings": [],
-    }
+    assert found.summary() == Summary(
+        images=7,
+        outputs="logits",
+        clean_accuracy=6 / 7,
+        attacks={"up": 4 / 7, "down": 3 / 7},
+        robust_accuracy=3 / 7,
+        mean_boundary_distance=None,
+        forward_passes={"up": 7 + 6, "down": 4 + 4},
+        backward_passes={"up": 0, "down": 0},
+        warnings=(),
+    )
 
 
 def test_points_already_broken_leave_the_working_set(split):
@@ -88,27 +89,26 @@ def test_the_order_of_attacks_does_not_matter_for_what_stands(split):
     np.testing.assert_array_equal(first.robust, second.robust)
 
 
-def test_progress_sums_to_images_times_work(split):
-    done = []
-    evaluate_robustness(brightness, split, [UP, DOWN], progress=lambda units, note: done.append((units, note)))
-    assert sum(units for units, _ in done) == 2 * 7
+def test_progress_sums_to_images_times_work(split, heard):
+    evaluate_robustness(brightness, split, [UP, DOWN], progress=heard, stage="up and down")
+    assert heard.stages == [("up and down", 2 * 7)]
+    assert sum(heard.units) == 2 * 7
 
 
-def test_long_evaluations_go_part_by_part_and_say_how_it_stands():
+def test_long_evaluations_go_part_by_part_and_say_how_it_stands(heard):
     levels = np.random.RandomState(0).rand(300).astype(np.float32)
     pixels = np.broadcast_to(levels[:, None, None, None], (300, 2, 2, 1)).copy()
     split = Split(pixels, (levels > 0.5).astype(np.int32), np.arange(300))
-    notes = []
-    found = evaluate_robustness(brightness, split, [UP], progress=lambda units, note: notes.append(note))
+    found = evaluate_robustness(brightness, split, [UP], progress=heard)
     np.testing.assert_array_equal(found.robust, (levels < 0.38) | (levels > 0.5))
-    assert [note for note in dict.fromkeys(notes) if note] == [
+    assert [note for note in dict.fromkeys(heard.notes) if note] == [
         f"robust {found.robust[:128].mean():.1%} of 128",
         f"robust {found.robust[:256].mean():.1%} of 256",
         f"robust {found.robust.mean():.1%} of 300",
     ]
 
 
-def test_attacks_that_get_nothing_are_no_trouble(split):
+def test_attacks_that_get_nothing_are_no_trouble(split, heard):
     """Of a detector's model too, whose outputs are more than its logits."""
 
     def undecided(images):
@@ -116,12 +116,11 @@ def test_attacks_that_get_nothing_are_no_trouble(split):
         return tf.concat([logits, -tf.ones_like(logits)], axis=1)  # takes nothing for adversarial
 
     all_broken = split.take(np.arange(1, 4))
-    first, second = (aim_at_detector(attack) for attack in (PGD(THREAT, 3), APGD(THREAT, iterations=3)))
-    done = []
-    found = evaluate_robustness(undecided, all_broken, [first, second], progress=lambda units, _: done.append(units))
+    first, second = (AdaptiveAttack(attack) for attack in (PGD(THREAT, 3), APGD(THREAT, iterations=3)))
+    found = evaluate_robustness(undecided, all_broken, [first, second], progress=heard)
     assert found.examples.broken_by.tolist() == [0, 0, 0]
     assert found.examples.queries[:, 1].tolist() == [0, 0, 0]
-    assert sum(done) == 3 * (first.work + second.work)
+    assert sum(heard.units) == 3 * (first.work + second.work)
 
 
 @pytest.mark.parametrize("attacks", [[], [UP, UP]])

@@ -1,14 +1,15 @@
-import json
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from erkeras.cli import main
 
 from erkeras.errors import InputError
-from erkeras.evaluation import Examples, Record, compare, read_rows
+from erkeras.evaluation import Examples, Record, compare_rows, read_rows
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
-from erkeras.serving.folder import FORMAT
+from erkeras.recipes import Job, Recipe
+from erkeras.saved import Card, DatasetEntry, EvaluationEntry, Summary, TrainingEntry
+from erkeras.saved.folder import write_card
+from erkeras.threat import ThreatModel
 
 N = 40
 
@@ -30,29 +31,28 @@ def saved(folder, defense, seed, broken, later=(), wrong=(), title="pgd l_inf 0.
     examples = Examples(order, zeros, zeros, broken_by[order], zeros, zeros.astype(np.float32), counts, counts, images)
     record.append(examples, [1.0, 1.0])
     standing = float(np.mean(broken_by == STANDING))
-    summary = {
-        "images": N,
-        "clean_accuracy": 1 - len(wrong) / N,
-        "attacks": {"pgd": standing + len(later) / N, "square": standing},
-        "robust_accuracy": standing,
-    }
-    recipe = {"defense": defense, "coefficient": 0.1, "training_ratio": 1.0, "epochs": epochs}
-    card = {
-        "format": FORMAT,
-        "files": {},
-        "job": {"recipe": recipe, "seed": seed},
-        "training": {"seconds_of_last_run": 60.0 * (seed + 1)},
-        "evaluations": [
-            {
-                "title": title,
-                "dataset": dataset,
-                "seed": evaluation_seed,
-                "summary": summary,
-                "record": "record",
-            }
-        ],
-    }
-    (folder / "card.json").write_text(json.dumps(card))
+    summary = Summary(
+        images=N,
+        outputs="logits",
+        clean_accuracy=1 - len(wrong) / N,
+        attacks={"pgd": standing + len(later) / N, "square": standing},
+        robust_accuracy=standing,
+        mean_boundary_distance=None,
+        forward_passes={},
+        backward_passes={},
+    )
+    recipe = Recipe("digits", 16, epochs, 64, 0.15, defense=defense, coefficient=0.1)
+    card = Card(
+        name=folder.name,
+        dataset=DatasetEntry((2, 2, 1), ("0", "1")),
+        versions={},
+        job=Job("digits", recipe, seed),
+        training=TrainingEntry(60.0 * (seed + 1), {}),
+        evaluations=(
+            EvaluationEntry(title, dataset, "test", evaluation_seed, ThreatModel("l_inf", 0.1), summary, "record"),
+        ),
+    )
+    write_card(folder, card)
     return folder
 
 
@@ -84,13 +84,13 @@ def test_other_settings_are_another_row(models, tmp_path):
 def test_paired_test_counts_images_that_stand_under_one_row_alone(models):
     """Exact: of 9 discordant pairs 8 on one side, 2 (C(9, 0) + C(9, 1)) / 2^9."""
     first, second = read_rows(models)
-    result = compare(first, second, "pgd")
+    result = compare_rows(first, second, "pgd")
     assert (result.images, result.first_alone, result.second_alone) == (80, 8, 1)
     assert result.p_value == pytest.approx(2 * (1 + 9) / 2**9)
-    mirrored = compare(second, first, "pgd")
+    mirrored = compare_rows(second, first, "pgd")
     assert (mirrored.first_alone, mirrored.second_alone, mirrored.p_value) == (1, 8, pytest.approx(result.p_value))
-    assert compare(first, first, "pgd").p_value == compare(first, second, "clean").p_value == 1
-    result = compare(first, second, "square")
+    assert compare_rows(first, first, "pgd").p_value == compare_rows(first, second, "clean").p_value == 1
+    result = compare_rows(first, second, "square")
     assert (result.first_alone, result.second_alone) == (7, 2)
 
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused(models, tmp_path):
         read_rows([*models, saved(tmp_path / "f", "none", 0, broken=[], dataset="npz:digits.npz")])
     only = read_rows([saved(tmp_path / "e", "none", 7, broken=[])])[0]
     with pytest.raises(InputError, match="have no seed in common"):
-        compare(only, read_rows(models)[0], "pgd")
+        compare_rows(only, read_rows(models)[0], "pgd")
 
 
 def test_the_command_shows_them(models):

@@ -72,8 +72,8 @@ def to_hyperplane(point, weights, offset, norm, lower=0.0, upper=1.0):
     ends = np.sort(np.append(0, room[moving] / speed[moving]))
     piece = np.searchsorted([gain(end) for end in ends], abs(offset), side="left")
     low, high = ends[piece - 1], ends[piece]
-    portion = (abs(offset) - gain(low)) / (gain(high) - gain(low))
-    return toward * moves(low + portion * (high - low))
+    fraction = (abs(offset) - gain(low)) / (gain(high) - gain(low))
+    return toward * moves(low + fraction * (high - low))
 
 
 def nearest_distances(images, labels, matrix, norm, bounds=(0.0, 1.0), lead=0.0):

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import PGD, DivergencePGD
-from erkeras.building import build_model
 from erkeras.errors import InputError
 from erkeras.models import TRADES, Checkpoint, CrossEntropy, WassersteinCritic
 from erkeras.models.layers import GaussianCode, NoiseLayer
 from erkeras.recipes import DEFENSES, TITLES, find_recipe
+from erkeras.training import build_model
 
 SHAPE = (8, 8, 1)
 #: row: regularizer, adversary, objective.

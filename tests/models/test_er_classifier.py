@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.training_state import assert_same, fit, state
 from keras import layers
-from training_state import assert_same, fit, state
 
 from erkeras.attacks import FGSM, PGD
 from erkeras.errors import InputError

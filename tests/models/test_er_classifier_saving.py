@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 from keras import layers
-from training_state import OPTIMIZERS, assert_same, fit, state
 
 from erkeras.attacks import FGSM, PGD
 from erkeras.models import CrossEntropy, ERClassifier, StandardNormal, WassersteinCritic

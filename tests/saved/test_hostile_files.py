@@ -13,7 +13,7 @@ from erkeras.data import load_dataset, read_arrays
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
 from erkeras.evaluation import Examples, Record
-from erkeras.serving import load_model
+from erkeras.saved import load_model
 
 
 class Bomb:

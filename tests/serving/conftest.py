@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from erkeras.cli import main
+from helpers import prediction_server
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def two_versions(tmp_path_factory, saved_model):
 @pytest.fixture(scope="session")
 def server(two_versions):
     """Both addresses of the model `digits`, and the server's process."""
-    program = [sys.executable, str(Path(__file__).with_name("prediction_server.py")), "digits", str(two_versions)]
+    program = [sys.executable, str(Path(prediction_server.__file__)), "digits", str(two_versions)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with subprocess.Popen(
         program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True

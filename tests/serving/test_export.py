@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from erkeras.cli import main
 
 from erkeras.errors import InputError
-from erkeras.serving import export, export_version, find_model, read_card
+from erkeras.saved import export_version, find_model, new_version, newest_version, read_card
+from erkeras.serving import export
 from erkeras.serving.export import export_classifier
-from erkeras.serving.folder import new_version, newest_version
 
 
 def run(*arguments):
@@ -27,10 +27,10 @@ def files(folder):
 
 
 def test_a_second_version_is_in_the_card(two_versions, saved_model):
-    before, card = read_card(saved_model), read_card(two_versions)
-    assert {name: card["files"][name] for name in before["files"]} == before["files"]
-    first = {name.removeprefix("1/") for name in card["files"] if name.startswith("1/")}
-    second = {name.removeprefix("2/") for name in card["files"] if name.startswith("2/")}
+    before, files = read_card(saved_model).files, read_card(two_versions).files
+    assert {name: files[name] for name in before} == before
+    first = {name.removeprefix("1/") for name in files if name.startswith("1/")}
+    second = {name.removeprefix("2/") for name in files if name.startswith("2/")}
     assert first == second
     assert "assets.extra/tf_serving_warmup_requests" in second
     assert newest_version(two_versions) == 2
@@ -103,7 +103,8 @@ def test_a_failed_export_leaves_the_folder_as_it_was(copy, monkeypatch):
     def full(*_):
         raise OSError("full")
 
-    monkeypatch.setattr(export, "export_saved_model", full)
+    monkeypatch.setattr("erkeras.serving.export.export_saved_model", full)
+    monkeypatch.setattr("erkeras.serving.export_saved_model", full)
     with pytest.raises(OSError, match="full"):
         export_version(copy)
     assert files(copy) == before

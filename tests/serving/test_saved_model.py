@@ -13,7 +13,8 @@ from PIL import Image
 from erkeras.data import load_dataset
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
-from erkeras.serving import detect_with, find_model, load_model, read_card
+from erkeras.saved import find_model, load_model, read_card
+from erkeras.serving import detect_with
 
 IN_A_FRESH_PROCESS = """
 import sys
@@ -148,9 +149,9 @@ def test_a_damaged_folder_is_refused(saved_model, tmp_path, damage, how):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ("{}", "cannot be read"),
+        ("{", "is not a model card"),
+        ("[]", "is not a model card"),
+        ("{}", "has format None"),
         ('{"format": 9, "files": {}}', "format 9"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import RayS, Square
-from erkeras.attacks.contract import gradient_of
+from erkeras.attacks.tensors import gradient_of
 from erkeras.errors import InputError, UnavailableError
 from erkeras.serving import Served
 from erkeras.threat import ThreatModel

@@ -1,0 +1,70 @@
+"""The group of commands."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from erkeras.cli import main
+from helpers.commands import run
+
+from erkeras import __version__
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_bad_input_is_found_without_tensorflow(anywhere):
+    npz(anywhere / "bad.npz", images=np.full((4, 2, 2), np.nan), labels=np.zeros(4, int))
+    (anywhere / "model").mkdir()
+    for arguments in (
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--dataset", "nope"],
+        ["train", "--dataset", "npz:bad.npz"],
+        ["train", "--dataset", "tiny_imagenet:."],
+        ["train", "--output", "model"],
+        ["attack", "model"],
+        ["detect", "model", "bad.npz"],
+        ["detect", "--endpoint", "http://localhost:1/v1/models/digits", "bad.npz"],
+        ["detect", "--endpoint", "grpc://localhost/", "bad.npz"],
+        ["attack", "--endpoint", "grpc://localhost:1/digits", "--attack", "pgd"],
+        ["attack", "--endpoint", "grpc://localhost:1/digits", "--attack", "rays"],
+        ["export", "model"],
+        ["verify", "model"],
+        ["detectors", "model"],
+        ["curve", "model"],
+        ["table", "model"],
+        ["rows", "--dataset", "nope"],
+    ):
+        program = (
+            "import sys\n"
+            "sys.modules['tensorflow'] = sys.modules['keras'] = None  # importing them fails\n"
+            "from erkeras.cli import main\n"
+            f"main({arguments!r})"
+        )
+        found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert found.returncode == (0 if "--help" in arguments else 2), found.stderr
+        assert "Traceback" not in found.stderr
+
+
+def test_version():
+    assert run("--version").output.strip() == f"erkeras, version {__version__}"
+
+
+def test_it_runs_as_a_module():
+    found = subprocess.run([sys.executable, "-m", "erkeras", "--version"], capture_output=True, text=True, timeout=60)
+    assert found.stdout.strip() == f"erkeras, version {__version__}"
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_help_is_whole_sentences_in_panels(name):
+    """Each option says what it does, in one sentence or more, under a heading of its kind."""
+    for parameter in main.commands[name].params:
+        if parameter.param_type_name == "option":
+            text = parameter.help.partition("  [default")[0]
+            assert text.endswith("."), text
+            assert text[0].isupper(), text
+            assert parameter.panel, parameter.name

@@ -1,0 +1,41 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from erkeras.data import Split, training_batches
+from erkeras.recipes import find_recipe
+from erkeras.training import build_model
+
+SETS = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "stl10": (96, 96, 3),
+    "tiny_imagenet:somewhere:10": (64, 64, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("default", dataset) for dataset in SETS] + [("paper", dataset) for dataset in SETS if dataset != "digits"],
+)
+def test_recipes_of_every_set_train_a_step(name, dataset):
+    """On two images, and with two steps of PGD, so that the paper's networks take seconds."""
+    shape = SETS[dataset]
+    recipe = dataclasses.replace(find_recipe(name, dataset, shape), batch_size=2, steps=2, epsilon_warm_up=0.0)
+    classes = 200 if dataset.startswith("tiny_imagenet") else 10
+    pixels = np.random.RandomState(0).randint(0, 256, (2, *shape)).astype(np.uint8)
+    split = Split(pixels, np.array([1, classes - 1], np.int32), np.arange(2))
+    model = build_model(recipe, shape, classes, 1, seed=0)
+    model.run_eagerly = name == "paper"  # to trace the deep ones takes longer than their step
+    parts = {"encoder": model.encoder, "classifier": model.classifier, "critic": model.regularizer.critic}
+    before = {name: [weight.numpy() for weight in part.trainable_variables] for name, part in parts.items()}
+    logs = model.fit(
+        training_batches(split, 2, 0, augment=recipe.augment), steps_per_epoch=1, shuffle=False, verbose=0
+    ).history
+    assert np.isfinite([values[-1] for values in logs.values()]).all()
+    assert model(split.images).shape == (2, classes)
+    for name, part in parts.items():
+        moved = [not np.array_equal(*pair) for pair in zip(before[name], part.trainable_variables, strict=True)]
+        assert np.mean(moved) > 0.8, name  # a bias of the critic may be clipped to where it was
