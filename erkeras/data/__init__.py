@@ -1,22 +1,9 @@
-"""Data sets by name, from a folder of images, or from an .npz file.
+"""Data sets by name, from a folder of images, or from an .npz file. The names load on first use.
 
 Stands alone: nothing else of erkeras is imported here but its error and its random numbers, and TensorFlow only for
 `training_batches` and for the sets of tensorflow-datasets.
 """
 
-from erkeras.data.dataset import Dataset, Split
-from erkeras.data.images import as_images, read_arrays, read_labelled_paths
-from erkeras.data.load import DATASET_HELP, check_dataset, load_dataset
-from erkeras.data.pipeline import training_batches
+import lazy_loader
 
-__all__ = [
-    "DATASET_HELP",
-    "Dataset",
-    "Split",
-    "as_images",
-    "check_dataset",
-    "load_dataset",
-    "read_arrays",
-    "read_labelled_paths",
-    "training_batches",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

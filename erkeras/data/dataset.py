@@ -79,8 +79,8 @@ def whole(pixels: np.ndarray, labels: np.ndarray) -> Split:
     return Split(pixels, np.asarray(labels, np.int32), np.arange(len(labels), dtype=np.int64))
 
 
-def carve(split: Split, portion: float, name: str) -> tuple[Split, Split]:
-    """Splits off a portion with the same mix of classes: (the rest, the portion), both in their original order.
+def carve(split: Split, fraction: float, name: str) -> tuple[Split, Split]:
+    """Splits off a fraction with the same mix of classes: (the rest, the fraction), both in their original order.
 
     Raises:
         InputError: where a class has too few images to be in both.
@@ -89,7 +89,7 @@ def carve(split: Split, portion: float, name: str) -> tuple[Split, Split]:
 
     try:
         rest, carved = train_test_split(
-            np.arange(len(split)), test_size=portion, stratify=split.labels, random_state=SPLIT_SEED
+            np.arange(len(split)), test_size=fraction, stratify=split.labels, random_state=SPLIT_SEED
         )
     except ValueError as error:
         fewest = np.bincount(split.labels)

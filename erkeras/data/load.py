@@ -29,7 +29,7 @@ DATASET_HELP = (
     "(images, labels)"
 )
 
-#: Sets of tensorflow-datasets, with the portion of their training images that validates.
+#: Sets of tensorflow-datasets, with the fraction of their training images that validates.
 _TENSORFLOW_DATASETS = {"mnist": 1 / 12, "cifar10": 1 / 10, "stl10": 1 / 10}
 _SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "stl10": (96, 96, 3)}
 

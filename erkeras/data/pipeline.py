@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tensorflow as tf
 
 from erkeras.data.dataset import Split
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from erkeras.randomness import AugmentationStream, fold_in, integers, row_keys, uniform
 
 
 def training_batches(
@@ -21,8 +19,6 @@ def training_batches(
     Args:
         augment: shift each image and mirror it or not, as `crop_and_flip` does, anew in each epoch.
     """
-    import tensorflow as tf
-
     pixels, labels, indices = (tf.constant(array) for array in (split.pixels, split.labels, split.indices))
 
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -57,15 +53,12 @@ def draw_augmentation(
         Shifts down and to the right, int32 `[n]`, uniform in -side // 8 .. side // 8, and bool `[n]`, half of them
         true: mirrored.
     """
-    import tensorflow as tf
-
-    from erkeras.randomness import fold_in, integers, row_keys, uniform
-
     keys = fold_in(row_keys(tf.stack([tf.fill(tf.shape(indices), tf.cast(seed, tf.int64)), indices], axis=1)), epoch)
     down, right = (
-        integers(fold_in(keys, axis), [], 2 * (shape[1 + axis] // 8) + 1) - shape[1 + axis] // 8 for axis in (0, 1)
+        integers(fold_in(keys, stream), [], 2 * (side // 8) + 1) - side // 8
+        for stream, side in ((AugmentationStream.DOWN, shape[1]), (AugmentationStream.RIGHT, shape[2]))
     )
-    return down, right, uniform(fold_in(keys, 2), []) < 0.5
+    return down, right, uniform(fold_in(keys, AugmentationStream.MIRRORED), []) < 0.5
 
 
 def crop_and_flip(images: tf.Tensor, down: tf.Tensor, right: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
@@ -79,8 +72,6 @@ def crop_and_flip(images: tf.Tensor, down: tf.Tensor, right: tf.Tensor, mirrored
     Returns:
         Images of the same shape and dtype.
     """
-    import tensorflow as tf
-
     _, height, width, _ = images.shape
     margins = height // 8, width // 8
     padded = tf.pad(images, [[0, 0], [margins[0]] * 2, [margins[1]] * 2, [0, 0]])
