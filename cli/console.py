@@ -106,7 +106,7 @@ class RichProgress(Progress):
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on standard output; numbers to the right."""
+    """Prints a table on standard output, numbers to the right."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")

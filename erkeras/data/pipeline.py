@@ -41,7 +41,7 @@ def training_batches(
 def draw_augmentation(
     shape: tuple[int, ...], seed: int, epoch: tf.Tensor, indices: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """How each image is shifted and whether it is mirrored: a function of (seed, epoch, original index) alone.
+    """Draws how each image is shifted and whether it is mirrored: a function of (seed, epoch, original index) alone.
 
     The authors pad the 32 pixels of CIFAR-10 by 4; here it is an eighth of any side.
 

@@ -29,7 +29,7 @@ class Criteria:
 
     @classmethod
     def count(cls, natural_verdicts: np.ndarray, verdicts: np.ndarray, right: np.ndarray) -> Criteria:
-        """Counts.
+        """Counts what a detector and a classifier made of natural and adversarial images.
 
         Args:
             natural_verdicts: bool `[M]`, true where a natural image was found adversarial.
@@ -67,7 +67,7 @@ class Criteria:
 
     @property
     def without_detector(self) -> float | None:
-        """What ACC-COM is without any detector: the classifier's accuracy under attack."""
+        """Gives what ACC-COM is without any detector: the classifier's accuracy under attack."""
         return _fraction(self.right_alone, self.adversarial)
 
 

@@ -126,7 +126,7 @@ class Detector(ABC):
 
     @property
     def false_positive_rate(self) -> float | None:
-        """What the threshold was set for."""
+        """Gives the rate that the threshold was set for."""
         return self._calibrated().false_positive_rate
 
     def graph(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -148,7 +148,7 @@ class Detector(ABC):
 
     @property
     def outputs(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """What an attacker who knows the detector sees: images -> float32 `[n, 2 classes]`, logits, and then for each
+        """Gives what an adaptive attacker sees: images -> float32 `[n, 2 classes]`, logits, and then for each
         class how far the log odds of the adversarial score would be above the threshold's if the image were taken for
         it. Another function after each `calibrate`, so that no graph of an older one is taken for it.
 
@@ -165,7 +165,7 @@ class Detector(ABC):
         return tf.concat([logits, tf.broadcast_to(odds, tf.shape(logits))], axis=1)
 
     def statistics(self, images: np.ndarray) -> np.ndarray:
-        """What the regression looks at, float64 `[n, size]`: of each image, for the class it is taken for.
+        """Gives what the regression looks at, float64 `[n, size]`: of each image, for the class it is taken for.
 
         Raises:
             InputError: before `fit`.

@@ -97,7 +97,7 @@ class Cell:
     separation: Separation | None
 
     def summary(self) -> dict[str, Any]:
-        """The figures, as plain values."""
+        """Lists the figures, as plain values."""
         names = ("acc_nadv", "acc_com", "without_detector", "acc_adv", "acc_cla")
         figures = {name: getattr(self.criteria, name) if self.criteria else None for name in names}
         counts = dataclasses.asdict(self.criteria) if self.criteria else None
@@ -137,7 +137,7 @@ class Seen:
         self._together = Victim(lambda images: detector.excess(images, self._weight, self._offset))
 
     def regression(self, attack: str, positives: str, false_positive_rate: float | None) -> Regression | None:
-        """Fitted on set I; None where it has no positive."""
+        """Fits a regression on set I; None where it has no positive."""
         rows = self.fitting.attacked[attack].rows(positives)
         if not rows.any():
             return None
@@ -156,7 +156,7 @@ class Seen:
         return Cell(*words, criteria, regression.separation(natural, adversarial))
 
     def scores(self, fitted_on: str, evaluated_by: str, false_positive_rate: float | None) -> dict[str, Any] | None:
-        """Log odds of set II for a picture: `natural`, `failed` and `successful` attacks, and the threshold's.
+        """Lists log odds of set II for a picture: `natural`, `failed` and `successful` attacks, and the threshold's.
 
         With all attacked images as positives; None where there is none.
         """

@@ -147,7 +147,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 def robust_validation_accuracy(logs: dict[str, float]) -> float:
-    """Of the logs of an epoch of `fit` with validation data: under the adversary, or clean where there is none."""
+    """Finds the accuracy in the logs of an epoch of `fit`: under the adversary, or clean where there is none."""
     return float(logs.get("val_adversarial_accuracy", logs.get("val_clean_accuracy", 0.0)))
 
 

@@ -75,7 +75,7 @@ class Client:
         return self._ask("serving_default", images)
 
     def detect(self, images: Images) -> dict[str, np.ndarray]:
-        """What `classify` gives, `adversarial_score` float32 `[n]` and `verdict` bool `[n]`, true for adversarial."""
+        """Gives what `classify` does, `adversarial_score` float32 `[n]` and `verdict` bool `[n]` (true: adversarial)."""
         return self._ask("detect", images)
 
     def embed(self, images: Images) -> np.ndarray:
@@ -88,7 +88,7 @@ class Client:
 
     @cached_property
     def signatures(self) -> Shapes:
-        """Of each signature of the model: input -> its shape, -1 where any size is allowed."""
+        """Lists the signatures of the model: input -> its shape, -1 where any size is allowed."""
         return self._try(lambda: self._transport.signatures(self.timeout))
 
     @property
