@@ -75,7 +75,7 @@ class Client:
         return self._ask("serving_default", images)
 
     def detect(self, images: Images) -> dict[str, np.ndarray]:
-        """Gives what `classify` does, `adversarial_score` float32 `[n]` and `verdict` bool `[n]` (true: adversarial)."""
+        """Gives what `classify` does, `adversarial_score` float32 `[n]`, `verdict` bool `[n]` (true: adversarial)."""
         return self._ask("detect", images)
 
     def embed(self, images: Images) -> np.ndarray:
