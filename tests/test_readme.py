@@ -31,4 +31,4 @@ def test_every_link_leads_somewhere():
 
 
 def test_there_are_commands_to_check():
-    assert {command.split()[0] for command in COMMANDS} == {"train", "attack", "detect", "export"}
+    assert {command.split()[0] for command in COMMANDS} == {"train", "attack", "verify", "detect", "export"}

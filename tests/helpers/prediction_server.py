@@ -1,6 +1,6 @@
 """What TensorFlow Serving answers to a client, from a SavedModel, in a process that has no erkeras.
 
-    python tests/serving/prediction_server.py NAME FOLDER
+    python tests/helpers/prediction_server.py NAME FOLDER
 
 serves the newest FOLDER/VERSION, and the others by their number: PredictionService (Predict, GetModelMetadata) on the
 stubs of tensorflow-serving-api, and the same by REST. Prints both ports as JSON once it is ready, and ends with its
