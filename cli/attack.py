@@ -161,7 +161,8 @@ def attack(
 ) -> None:
     """Attack MODEL, and say how many images withstand every attack.
 
-    MODEL is a folder that erkeras train wrote, a .keras file or a SavedModel. With --endpoint there is no MODEL.
+    MODEL is a folder that erkeras train or erkeras.save wrote, a .keras file or a SavedModel. With --endpoint there is
+    no MODEL.
     """
     settings = AttackSettings(**options)
     subject = _subject(model, endpoint, modules, settings)

@@ -42,8 +42,8 @@ def detect(
 ) -> None:
     """Give label, probability, adversarial score and verdict of images.
 
-    MODEL is a folder that erkeras train wrote. PATHS are image files, folders of them, or .npz files with an array
-    `images`. With --endpoint there is no MODEL, and a server gives the verdicts.
+    MODEL is a folder that erkeras train or erkeras.save wrote. PATHS are image files, folders of them, or .npz files
+    with an array `images`. With --endpoint there is no MODEL, and a server gives the verdicts.
     """
     if json_file != Path("-"):
         writable(json_file)

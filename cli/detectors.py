@@ -52,7 +52,7 @@ _COLUMNS = [
     "--table",
     is_flag=True,
     panel=WHAT,
-    help="Make Tables 5 to 8: every attack against every other. One of MODELS must be undefended.",
+    help="Make Tables 5 to 8: every attack against every other. One of MODELS must be undefended, and one have a code.",
 )
 @click.option(
     "--detector",
@@ -123,8 +123,8 @@ def detectors(
 ) -> None:
     """Compare detectors of MODELS by the protocol of the paper's section 4.5.
 
-    MODELS are folders that erkeras train wrote, all of one data set. Detectors are fitted on one attack, and evaluated
-    by the same or another one.
+    MODELS are folders that erkeras train or erkeras.save wrote, all of one data set. Detectors are fitted on one
+    attack, and evaluated by the same or another one.
     """
     if json_file != Path("-"):
         writable(json_file)

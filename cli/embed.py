@@ -44,7 +44,7 @@ def embed(
 ) -> None:
     """Draw the codes of test images, clean and under PGD, in two dimensions (t-SNE; Figures 5 and 6).
 
-    MODEL is a folder that erkeras train wrote. One colour a class; triangles are misclassified.
+    MODEL is a folder that erkeras train or erkeras.save wrote. One colour a class; triangles are misclassified.
     """
     drawable(output)
     subject = evaluation.Subject.find(model, modules)

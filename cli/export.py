@@ -25,8 +25,8 @@ from .options import COUNT, MODULES, PATH, WHERE_TO
 def export(model: Path, version: int | None, modules: tuple[str, ...]) -> None:
     """Write another version of MODEL's SavedModel beside the ones that are there.
 
-    MODEL is a folder that erkeras train wrote. The version is made from its model.keras and detector.npz. A server that
-    watches the folder takes it up once it is complete, and leaves the version before it.
+    MODEL is a folder that erkeras train or erkeras.save wrote. The version is made from its model.keras and
+    detector.npz. A server that watches the folder takes it up once it is complete, and leaves the version before it.
     """
     saved.read_card(model)
     saved.new_version(model, version)

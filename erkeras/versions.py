@@ -7,7 +7,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "cleverhans")
 

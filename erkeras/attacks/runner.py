@@ -74,16 +74,16 @@ def run(
     work.attack_all(victim, internal_batch, progress)
 
     touched = np.flatnonzero(work.steps)
-    # Judged again, as whoever doubts will: by a plain pass over the images themselves.
-    judged = clean.copy()
-    judged[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
+    # Classified again, as whoever doubts will: by a plain pass over the images themselves.
+    outputs = clean.copy()
+    outputs[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
     distance = _distances(attack.threat, work.found, images)
     forward, backward = attack.passes
     return Attacked(
         images=work.found,
-        success=attack.broken(labels, judged).numpy() & attack.threat.allows(distance),
+        success=attack.broken(labels, outputs).numpy() & attack.threat.allows(distance),
         wrong_when_clean=wrong,
-        predictions=attack.predictions(judged).numpy(),
+        predictions=attack.predictions(outputs).numpy(),
         clean_predictions=attack.predictions(clean).numpy(),
         distance=distance,
         queries=1 + forward * work.steps,

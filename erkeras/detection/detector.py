@@ -47,7 +47,7 @@ class Detector(ABC):
         detector.calibrate(validation.images, adversarial_validation_images)
         detector.predict(images).verdict
 
-    `fit` takes clean training images, `calibrate` images that `fit` has not seen; nothing is to be judged on either.
+    `fit` takes clean training images, `calibrate` images that `fit` has not seen; evaluate on neither.
     A verdict is a function of the image alone.
 
     Args:

@@ -22,7 +22,12 @@ def embed_codes(model: Any, clean: np.ndarray, attacked: np.ndarray, seed: int =
         model: an `ERClassifier`.
         clean, attacked: float32 `[n, height, width, channels]`.
         seed: of t-SNE's random numbers.
+
+    Raises:
+        InputError: for a model without codes, and as `project_codes`.
     """
+    if not hasattr(model, "encoder"):
+        raise InputError(f"a model of type {type(model).__name__} has no codes: give an ERClassifier.")
     codes = [model.encoder.predict(images, batch_size=250, verbose=0) for images in (clean, attacked)]
     return project_codes(codes[0], codes[1], seed)
 

@@ -32,7 +32,7 @@ class DefenseGAN(keras.Model):
     Backwards, the purifier counts as the identity: the logits' gradient at an image is the classifier's at G(z*).
     So every attack of ours on this model is the one that defeats it, backward pass differentiable approximation
     (Athalye et al. 2018, sections 4.1.2 and 5.4.2); the attack of the original paper, on the classifier alone, is
-    one on `model.classifier`, judged by this model.
+    one on `model.classifier`, classified by this model.
 
     Images are float `[n, height, width, channels]` in [0, 1].
 

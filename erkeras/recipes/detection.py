@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Bound of C&W's root mean square distance, by data set; elsewhere there is none.
 CARLINI_WAGNER_BOUNDS = {"mnist": 0.007, "cifar10": 0.004}
 
-#: The paper's columns: data set -> (fitted on, judged by) -> detector -> (ACC-NADV, ACC-COM), in percent.
+#: The paper's columns: data set -> (fitted on, evaluated by) -> detector -> (ACC-NADV, ACC-COM), in percent.
 PAPER_FIGURES: dict[str, dict[tuple[str, str], dict[str, tuple[float, float]]]] = {
     "mnist": {
         ("pgd", "pgd"): {"kd": (90.71, 29.87), "lid": (91.24, 28.12), "er1": (97.41, 63.81), "er2": (97.94, 44.13)},

@@ -17,7 +17,7 @@ class Recipe:
         code_size: k.
         bottleneck: whether there is a code at all, or the last hidden layer goes straight into the logits.
         epochs, batch_size: of training.
-        epsilon: l_inf radius against which the model is judged, in [0, 1] pixels.
+        epsilon: l_inf radius in which the model is evaluated, in [0, 1] pixels.
         training_ratio: the adversary of training acts with training_ratio x epsilon.
         steps: its PGD steps.
         step_ratio: length of a step, as a fraction of the adversary's epsilon. None for 2.5 / steps, and for 1.25
@@ -95,5 +95,5 @@ class Recipe:
         if self.coefficient and not self.bottleneck:
             raise InputError(
                 f"the coefficient (lambda) is {self.coefficient:g} for a network without a code (--defense "
-                f"{self.defense}): give 0, or another defence."
+                f"{self.defense}): give 0, or another defense."
             )

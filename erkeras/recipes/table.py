@@ -1,4 +1,4 @@
-"""The recipes, one row for each data set, and the defences, one row for each of the paper's."""
+"""The recipes, one row for each data set, and the defenses, one row for each of the paper's."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ TITLES = {
     "er-trades": "ER-TRADES",
     "madry": "adversarial training (Madry)",
     "trades": "TRADES",
-    "e-cla": "E-CLA, without defence",
+    "e-cla": "E-CLA, without defense",
     "vae-cla": "VAE-CLA",
     "rse": "RSE",
     "none": "No Defense",
@@ -170,7 +170,7 @@ def find_recipe(name: str, dataset: str, image_shape: Sequence[int], defense: st
         InputError: where there is none.
     """
     if defense not in DEFENSES:
-        raise InputError(f"there is no defence {defense!r}: give one of {', '.join(DEFENSES)}.")
+        raise InputError(f"there is no defense {defense!r}: give one of {', '.join(DEFENSES)}.")
     row, kind = _row(name, dataset, image_shape), dataset.partition(":")[0]
     chosen = {} if name == "paper" else _CHOSEN.get(kind, {}).get(defense, {})
     return dataclasses.replace(row, **{"defense": defense, **DEFENSES[defense], **chosen})
