@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import rich_click as click
 from click.exceptions import NoArgsIsHelpError
 
 from erkeras import __version__
-from erkeras.errors import InputError
+from erkeras.errors import InputError, RobustnessWarning
 
 from .attack import attack
 from .curve import curve
@@ -30,6 +31,7 @@ class Commands(click.RichGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
+        warnings.simplefilter("ignore", RobustnessWarning)  # commands print them, above their tables
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except InputError as error:

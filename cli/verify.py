@@ -10,28 +10,42 @@ from erkeras import evaluation
 from erkeras.errors import InputError
 
 from . import console
-from .options import MODULES, PATH
+from .options import COUNT, HOW_MANY, HOW_STRONG, MODULES, PATH, SEED_RANGE
 
 
 @click.command()
 @click.argument("record", type=PATH)
 @click.argument("model", type=PATH, required=False)
 @MODULES
-def verify(record: Path, model: Path | None, modules: tuple[str, ...]) -> None:
-    """Recompute the accuracy of RECORD from its images. Nothing is attacked.
+@click.option(
+    "--again", type=COUNT, panel=HOW_STRONG, help="Attack so many of the images again: they must end as recorded."
+)
+@click.option(
+    "--seed",
+    type=SEED_RANGE,
+    default=0,
+    show_default=True,
+    panel=HOW_MANY,
+    help="Draw the images of --again by this seed. Choose your own.",
+)
+def verify(record: Path, model: Path | None, modules: tuple[str, ...], again: int | None, seed: int) -> None:
+    """Hold everything that RECORD claims against its images, its model and its data.
 
-    RECORD is a folder that erkeras attack made. MODEL is what it is about, by default the model that it names.
+    RECORD is a folder that erkeras attack or erkeras detectors made. MODEL is what it is about, by default the model
+    that it names.
     """
     evaluation.find_recorded(record, model, modules)
     console.load_tensorflow(for_attacks=True)  # the same kernels, to the last bit
-    found = evaluation.verify_record(record, model, modules)
+    with console.RichProgress() as progress:
+        found = evaluation.verify_record(record, model, modules, again=again or 0, seed=seed, progress=progress)
     if not found.holds:
-        listed = ", ".join(str(index) for index in found.doubtful[:10])
+        claims = "; ".join(found.false_claims[:5])
         raise InputError(
-            f"{record} says {found.recorded:.2%} and its images say {found.recomputed:.2%}: they differ on "
-            f"{len(found.doubtful)} of {found.images} images (original indices {listed}): evaluate again."
+            f"{record} says {found.recorded:.2%} of {found.images} images and its images say {found.recomputed:.2%}: "
+            f"{claims}; evaluate again."
         )
+    proved = f", and {found.again} images attacked again, with the same end" if found.again else ""
     console.output.print(
         f"{record}: robust accuracy {found.recomputed:.2%} on {found.images} {found.split} images of {found.dataset}, "
-        "recomputed from the images; as recorded."
+        f"recomputed from the images; as recorded{proved}."
     )

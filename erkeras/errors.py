@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
 
+class RobustnessWarning(UserWarning):
+    """What makes a robust accuracy doubtful: said once of a model, by the attack that finds it."""
+
+
 class UnavailableError(InputError):
     """A server that does not answer, or not in time; the same request may succeed later."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 from erkeras.attacks.apgd import APGD
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State
-from erkeras.attacks.losses import margin
+from erkeras.attacks.losses import is_answer, margin
 from erkeras.attacks.pgd import PGD
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
@@ -95,7 +95,11 @@ class AdaptiveAttack(Attack):
 
     def broken(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         predictions = self.predictions(outputs)
-        return (predictions != labels) & (tf.gather(_split(outputs)[1], predictions, batch_dims=1) <= 0)
+        taken_for_natural = tf.gather(_split(outputs)[1], predictions, batch_dims=1) <= 0
+        return (predictions != labels) & taken_for_natural & is_answer(outputs)
+
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        return self.attack.clean_loss(_of_classes(batch), _split(outputs)[0])
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         """Gives what it ascends, `[n]`."""

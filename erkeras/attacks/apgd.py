@@ -129,6 +129,9 @@ class APGD(Attack):
             "halved_then": tf.where(checkpoint, halve, state["halved_then"]),
         }
 
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        return self.objective(batch, outputs, target_classes(batch, self.targets))
+
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         """Gives what it ascends, `[n]`."""
         return LOSSES[self.loss](batch.labels, outputs, targets)

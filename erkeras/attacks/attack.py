@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State
-from erkeras.attacks.losses import cross_entropy
+from erkeras.attacks.losses import cross_entropy, is_answer, margin
 from erkeras.attacks.runner import run
 from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
@@ -101,9 +101,10 @@ class Attack:
             found: images `[n, ...]`, the best so far; first the images as they came;
             loss: float32 `[n]`, how good `found` is: the highest wins; first -infinity;
             success: bool `[n]`, whether `found` is what the attacker wants;
-            finished: bool `[n]`, set when the attempt need not go on (the runner does so after `length` steps).
+            finished: bool `[n]`, set when the attempt need not go on (the runner does so after `length` steps);
+            answered: bool `[n]`, whether the model has given numbers for all that was tried; first true.
 
-        A slot that is finished keeps these five whatever `step` gives.
+        A slot that is finished keeps these six whatever `step` gives.
         """
         found = self.perturb(logits, batch.images, batch.labels, batch.seeds)
         outputs = logits(found)
@@ -111,18 +112,27 @@ class Attack:
 
     def observe(self, batch: Batch, state: State, candidates: tf.Tensor, outputs: tf.Tensor, loss: tf.Tensor) -> State:
         """Gives the state's entries once candidates inside the ball were classified; a success ends an attempt."""
+        answered = is_answer(outputs)
         success = self.broken(batch.labels, outputs)
-        better = success | (loss > state["loss"])
+        better = answered & (success | (loss > state["loss"]))
         return {
             "found": where(better, candidates, state["found"]),
             "loss": tf.where(better, tf.cast(loss, tf.float32), state["loss"]),
             "success": success,
             "finished": success,
+            "answered": state["answered"] & answered,
         }
 
     def broken(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """Tells, bool `[n]`, whether the outputs are what the attacker wants: any label but the true one."""
-        return self.predictions(outputs) != labels
+        """Tells, bool `[n]`, whether the outputs are what the attacker wants: any label but the true one.
+
+        What is no number is not what anybody wants.
+        """
+        return (self.predictions(outputs) != labels) & is_answer(outputs)
+
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        """Gives, `[n]`, what its first gradient at the images is of: zero gradients of it see nothing."""
+        return margin(batch.labels, outputs)
 
     def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
         """Labels, int32 `[n]`, of a model's outputs `[n, classes]`, or `[n, 1]` where they are labels already."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State
-from erkeras.attacks.losses import margin
+from erkeras.attacks.losses import is_answer, margin
 from erkeras.attacks.tensors import fused, gradient_of, where
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
@@ -94,9 +95,13 @@ class CarliniWagner(Attack):
         images = self._image(state["start"] + state["shift"])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            margins = margin(batch.labels, logits(images))
+            outputs = logits(images)
+            margins = margin(batch.labels, outputs)
             weighted = state["constant"] * tf.maximum(self.confidence - margins, 0)
-        return fused(self._update)(batch, state, images, margins, weighted, gradient_of(tape, weighted, images))
+        answered = is_answer(outputs)
+        margins = tf.where(answered, margins, -np.inf)
+        updated = fused(self._update)(batch, state, images, margins, weighted, gradient_of(tape, weighted, images))
+        return {**updated, "answered": state["answered"] & answered}
 
     def _update(
         self,

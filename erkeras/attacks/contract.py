@@ -47,6 +47,8 @@ class Attacked:
             the perturbation, even outside the ball); else the attempt of the highest loss.
         success: bool `[n]`, true where `images` are what the attacker wants (the model misclassifies them) and within
             the threat model.
+        answered: bool `[n]`, false where the model gave what is no number for an image that was tried: neither a
+            success nor robust.
         wrong_when_clean: bool `[n]`, true where that was so from the start.
         predictions: int32 `[n]`, the model's label for `images`.
         clean_predictions: int32 `[n]`, its label for the images as they came.
@@ -59,6 +61,7 @@ class Attacked:
 
     images: np.ndarray
     success: np.ndarray
+    answered: np.ndarray
     wrong_when_clean: np.ndarray
     predictions: np.ndarray
     clean_predictions: np.ndarray
@@ -69,14 +72,15 @@ class Attacked:
 
     @property
     def robust_accuracy(self) -> float:
-        """Fraction of images that are classified correctly, clean and attacked."""
-        return float(np.mean(~self.success))
+        """Gives the fraction of images that are classified correctly, clean and attacked."""
+        return float(np.mean(~self.success & self.answered))
 
     def followed_by(self, other: Attacked, rows: np.ndarray) -> Attacked:
-        """This, with what another attack then made of some rows of the same images."""
+        """Adds what another attack then made of some rows of the same images."""
         merged = {name: np.copy(value) for name, value in vars(self).items() if name != "outputs"}
         for name in ("images", "success", "predictions", "distance"):
             merged[name][rows] = getattr(other, name)
+        merged["answered"][rows] &= other.answered
         merged["queries"][rows] += other.queries
         merged["gradients"][rows] += other.gradients
         return Attacked(**merged, outputs=self.outputs)
@@ -106,6 +110,7 @@ class Steps(Protocol):
     def __hash__(self) -> int: ...
     def initial(self, batch: Batch) -> State: ...
     def step(self, logits: Logits, batch: Batch, state: State) -> State: ...
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor: ...
     def broken(self, labels: Any, outputs: Any) -> tf.Tensor: ...
     def predictions(self, outputs: Any) -> tf.Tensor: ...
     def check(self, classes: int, image_shape: tuple[int, ...]) -> None: ...

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State
-from erkeras.attacks.losses import kullback_leibler
+from erkeras.attacks.losses import kullback_leibler, rescaled_kullback_leibler
 from erkeras.attacks.pgd import PGD
 from erkeras.errors import InputError
 
@@ -74,7 +74,7 @@ class DivergencePGD(Attack):
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         """Gives what evaluation ascends, `[n]`."""
-        return kullback_leibler(batch.clean_logits, outputs)
+        return rescaled_kullback_leibler(batch.clean_logits, outputs)
 
     def _start(self, images: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0) -> tf.Tensor:
         plain = self.threat.normal_start(images, seeds, self.start_deviation, scale)

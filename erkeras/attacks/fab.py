@@ -11,7 +11,7 @@ import tensorflow as tf
 from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State
-from erkeras.attacks.losses import margin
+from erkeras.attacks.losses import is_answer, margin
 from erkeras.attacks.projections import to_hyperplane
 from erkeras.attacks.targets import target_classes
 from erkeras.attacks.tensors import fused, gradient_of, random_directions, where
@@ -119,7 +119,8 @@ class FAB(Attack):
         candidate = where(halving, _shrunk(state["nearest"], batch.images, fraction), moved)
         candidate = where(projecting, projected, candidate)
 
-        adversarial = self.broken(batch.labels, logits(candidate))
+        outputs = logits(candidate)
+        adversarial = self.broken(batch.labels, outputs)
         distance = self.threat.distance(candidate, batch.images)
         nearer = adversarial & (distance < state["distance"])
         nearest = where(nearer, candidate, state["nearest"])
@@ -140,6 +141,7 @@ class FAB(Attack):
             "loss": tf.where(wanted, -distance, state["loss"]),
             "success": wanted,
             "finished": over if self.minimise else over | wanted,
+            "answered": state["answered"] & is_answer(outputs),
         }
 
     def _random_start(self, batch: Batch) -> tf.Tensor:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 
 from erkeras.attacks.attack import Attack, serializable
-from erkeras.attacks.contract import Logits
+from erkeras.attacks.contract import Batch, Logits
 from erkeras.attacks.losses import cross_entropy
 
 
@@ -27,6 +27,9 @@ class FGSM(Attack):
 
     # One pass, with its gradient, to make the image; one to classify it.
     passes = (2, 1)
+
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        return cross_entropy(batch.labels, outputs)
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, scale: Any = 1.0

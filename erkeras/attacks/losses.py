@@ -9,18 +9,28 @@ import tensorflow as tf
 
 from erkeras.errors import InputError
 
+#: The standard deviation over the classes that logits are brought to before the cross-entropy. On validation images of
+#: four networks whose own was 5.3 to 6.6 (and 0.5) it left what the plain cross-entropy left (and fewer).
+_SPREAD = 5.0
+
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
-    """Gives the softmax cross-entropy of the label; less that of the target, where there is one.
+    """Gives the odds against the label in the softmax of rescaled logits; those of the target less, where there is one.
 
-    Written as `log(1 + exp(z))` of the other classes' log-sum-exp less the label's logit. TensorFlow's own takes 1
-    from the label's probability: where float32 has rounded that to 1 (a lead of 17), its gradient forgets the
-    label, and an attack on a confident model goes astray.
+        logsumexp_{i != y} z_i - z_y,    z = 5 logits / standard deviation of the logits
+
+    It rises with the softmax cross-entropy, which is log(1 + exp) of it, so both norms' steps are the same. Unlike the
+    cross-entropy it does not fade where the model is confident, and multiplying all logits changes nothing. The
+    standard deviation counts as a constant for the gradient.
     """
+    return plain_cross_entropy(labels, logits * _scale(logits), targets)
+
+
+def plain_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
+    """Gives `cross_entropy` of the logits as they are: what training ascends, whose logits are small at first."""
     if targets is not None:
-        return -cross_entropy(targets, logits)
-    others = tf.reduce_logsumexp(_without(labels, logits), axis=1)
-    return tf.math.softplus(others - _of(labels, logits))
+        return -_odds_against(targets, logits)
+    return _odds_against(labels, logits)
 
 
 def margin(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor | None = None) -> tf.Tensor:
@@ -34,19 +44,29 @@ def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor, targets: tf
 
     (max_{i != y} z_i - z_y) / (z_1st - z_3rd), or (z_t - z_y) / (z_1st - (z_3rd + z_4th) / 2) for a target t.
     """
-    highest = tf.math.top_k(logits, 3 if targets is None else 4).values
+    # A class that is masked out, by -infinity, has no say in the spread.
+    present = tf.where(tf.math.is_inf(logits), _lowest(logits), logits)
+    highest = tf.math.top_k(present, 3 if targets is None else 4).values
     lowest = highest[:, 2] if targets is None else (highest[:, 2] + highest[:, 3]) / 2
     # A maximum, where the paper adds 1e-12: TensorFlow's graphs take that sum apart, and ties give 0 / 0.
     return margin(labels, logits, targets) / tf.maximum(highest[:, 0] - lowest, 1e-12)
 
 
+def rescaled_kullback_leibler(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Gives `kullback_leibler` of logits rescaled as `cross_entropy` does, both by the clean ones' deviation."""
+    scale = _scale(clean_logits)
+    return kullback_leibler(clean_logits * scale, logits * scale)
+
+
 def kullback_leibler(clean_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Measures how much a prediction has changed: KL(softmax(clean) || softmax(attacked))."""
     clean, attacked = tf.nn.log_softmax(clean_logits), tf.nn.log_softmax(logits)
-    return tf.reduce_sum(tf.exp(clean) * (clean - attacked), axis=1)
+    return tf.reduce_sum(tf.math.multiply_no_nan(clean - attacked, tf.exp(clean)), axis=1)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
+#: What training ascends.
+TRAINING_LOSSES = {**LOSSES, "cross_entropy": plain_cross_entropy}
 _SHORT_NAMES = {"cross_entropy": "ce", "margin": "margin", "dlr": "dlr"}
 #: The fewest classes that a loss is defined for, without and with targets.
 _FEWEST_CLASSES = {"cross_entropy": (2, 2), "margin": (2, 2), "dlr": (3, 4)}
@@ -76,6 +96,39 @@ def check_classes(attack: str, loss: str, targets: int, classes: int) -> None:
             f"{attack} with the loss {kind} needs {fewest} classes and the model has {classes}: use the loss "
             "margin or cross_entropy."
         )
+
+
+def is_answer(outputs: tf.Tensor) -> tf.Tensor:
+    """Tells, bool `[n]`, which rows of outputs are numbers; a class that is masked out, by -infinity, is one."""
+    numbers = tf.math.is_finite(outputs) | (outputs == float("-inf"))
+    return tf.reduce_all(numbers, axis=1) & tf.reduce_any(tf.math.is_finite(outputs), axis=1)
+
+
+def _odds_against(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_logsumexp(_without(labels, logits), axis=1) - _of(labels, logits)
+
+
+def _scale(logits: tf.Tensor) -> tf.Tensor:
+    """What brings logits to one standard deviation, `[n, 1]`, a constant for the gradient.
+
+    Classes that are masked out, by -infinity, do not count.
+    """
+    finite = tf.math.is_finite(logits)
+    count = tf.maximum(tf.reduce_sum(tf.cast(finite, logits.dtype), axis=1, keepdims=True), 1)
+    present = tf.where(finite, logits, tf.zeros_like(logits))
+    # To a largest of 1 first: the square of a small logit is 0 in float32.
+    largest = tf.maximum(tf.reduce_max(tf.abs(present), axis=1, keepdims=True), 1e-30)
+    present /= largest
+    mean = tf.reduce_sum(present, axis=1, keepdims=True) / count
+    squares = tf.where(finite, tf.square(present - mean), tf.zeros_like(present))
+    deviation = tf.sqrt(tf.reduce_sum(squares, axis=1, keepdims=True) / count)
+    return tf.stop_gradient(_SPREAD / tf.maximum(deviation, 1e-6) / largest)
+
+
+def _lowest(logits: tf.Tensor) -> tf.Tensor:
+    """The lowest finite logit of each row, `[n, 1]`, a constant for the gradient."""
+    infinity = tf.constant(float("inf"), logits.dtype)
+    return tf.stop_gradient(tf.reduce_min(tf.where(tf.math.is_finite(logits), logits, infinity), axis=1, keepdims=True))
 
 
 def _without(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

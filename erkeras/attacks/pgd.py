@@ -11,7 +11,7 @@ import tensorflow as tf
 from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Goal, Logits, State
-from erkeras.attacks.losses import LOSSES, check_classes, check_loss, loss_name
+from erkeras.attacks.losses import LOSSES, TRAINING_LOSSES, check_classes, check_loss, loss_name
 from erkeras.attacks.targets import target_classes
 from erkeras.attacks.tensors import ascend
 from erkeras.errors import InputError
@@ -30,7 +30,7 @@ class PGD(Attack):
         x <- project(x + step_size * gradient / ||gradient||_2)   l2
 
     In evaluation every iterate is classified and the first that is misclassified ends the attempt; training takes the
-    last iterate.
+    last iterate, and ascends the logits' cross-entropy as they are.
 
     Its name tells the losses apart: "pgd" (cross-entropy), "pgd-margin", "pgd-dlr"; with targets "pgd-t" (DLR),
     "pgd-t-ce", "pgd-t-margin".
@@ -114,7 +114,11 @@ class PGD(Attack):
         if self.targets:
             raise InputError(f"PGD's targets are {self.targets}: training takes an adversary without targets.")
         start = self.start(images, seeds, scale)
-        return self.perturb_from(start, logits, images, lambda outputs: LOSSES[self.loss](labels, outputs), scale)
+
+        def objective(outputs: tf.Tensor) -> tf.Tensor:
+            return TRAINING_LOSSES[self.loss](labels, outputs)
+
+        return self.perturb_from(start, logits, images, objective, scale)
 
     def perturb_from(
         self,
@@ -135,6 +139,9 @@ class PGD(Attack):
             lambda _: True, step, (start,), maximum_iterations=self.steps, parallel_iterations=1
         )
         return tf.stop_gradient(adversarial)
+
+    def clean_loss(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        return self.objective(batch, outputs, target_classes(batch, self.targets))
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor:
         """Gives what evaluation ascends, `[n]`."""

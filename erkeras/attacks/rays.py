@@ -11,6 +11,7 @@ import tensorflow as tf
 from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack, serializable
 from erkeras.attacks.contract import Batch, Logits, State
+from erkeras.attacks.losses import is_answer
 from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
 
@@ -91,7 +92,8 @@ class RayS(Attack):
         unit = tf.constant((self.threat.upper - self.threat.lower) / math.sqrt(size), tf.float32)
         moved = batch.images + tf.reshape(radius * unit, [-1, 1, 1, 1]) * signs
         candidates = tf.clip_by_value(moved, self.threat.lower, self.threat.upper)
-        wrong = self.broken(batch.labels, logits(candidates))
+        outputs = logits(candidates)
+        wrong = self.broken(batch.labels, outputs)
 
         # From a corner of the box on, nothing moves any more: the first upper end.
         far = tf.where(wrong, tf.where(bisecting, radius, tf.minimum(best, math.sqrt(size))), far)
@@ -125,4 +127,5 @@ class RayS(Attack):
             "loss": loss,
             "success": state["success"] | wrong,
             "finished": finished,
+            "answered": state["answered"] & is_answer(outputs),
         }

@@ -18,5 +18,7 @@ def target_classes(batch: Batch, targets: int) -> tf.Tensor | None:
     own = tf.one_hot(batch.labels, classes, on_value=True, off_value=False, dtype=tf.bool)
     others = tf.where(own, tf.constant(float("-inf")), batch.clean_logits)
     order = tf.argsort(others, axis=1, direction="DESCENDING", stable=True)
-    rank = tf.minimum(batch.attempt % targets, classes - 2)
+    # Nor a class that is masked out, by -infinity: no image is ever of it.
+    possible = tf.reduce_sum(tf.cast(tf.math.is_finite(others), tf.int32), axis=1)
+    rank = tf.minimum(batch.attempt % targets, tf.maximum(possible - 1, 0))
     return tf.gather(order, rank, batch_dims=1)

@@ -22,8 +22,9 @@ def where(condition: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tenso
 
 
 def gradient_of(tape: tf.GradientTape, outputs: tf.Tensor, points: tf.Tensor, weights: Any = None) -> tf.Tensor:
-    """Takes a gradient that is zero, not None, where a model breaks the path: rounding, a look-up, integers."""
-    return tape.gradient(outputs, points, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    """Takes a gradient that is zero where there is none: where a model breaks the path, and where it is no number."""
+    gradient = tape.gradient(outputs, points, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
 
 
 def ascend(

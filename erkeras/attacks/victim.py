@@ -18,27 +18,42 @@ from erkeras.attacks.contract import Steps
 from erkeras.errors import InputError
 
 LOGITS = "logits"
-BEFORE_SOFTMAX = "logits before the softmax"
-PROBABILITIES = "probabilities"
+BEFORE_SOFTMAX, BEFORE_SIGMOID = "logits before the softmax", "logits before the sigmoid"
+PROBABILITIES, SIGMOIDS = "probabilities", "sigmoids"
 LABELS = "labels"
+UNKNOWN = "unknown"
+
+#: What a model may end in, by TensorFlow's name of the operation.
+_ENDS = {"Softmax": BEFORE_SOFTMAX, "Sigmoid": BEFORE_SIGMOID}
+#: Operations between such an end and the output that leave the values as they are.
+_TRANSPARENT = ("Identity", "Cast", "Reshape", "EnsureShape")
+
+Raw = Callable[[tf.Tensor], Any]
 
 
 class Victim:
     """A classifier under attack.
 
+    A softmax or sigmoid that is the last operation of the model's graph is taken off, so that attacks see the model's
+    own logits. Where it cannot be seen (in a SavedModel, behind a `tf.function`), the logits are made of the outputs.
+
     Args:
         model: one of
 
-            - a `keras.Model` (called with `training=False`); a softmax at its end is taken off;
-            - a loaded SavedModel: its signature `logits` where it has one, else `serving_default`;
+            - a `keras.Model` (called with `training=False`);
+            - a loaded SavedModel: its signature `logits` where it has one, else `serving_default`, else the only one,
+              else the model itself where it can be called;
             - a function from float32 images `[n, height, width, channels]` to `[n, classes]`, or to labels, int
-              `[n]`, for attacks that ask for no more.
+              `[n]`, for attacks that ask for no more. A function of NumPy arrays has no gradients.
 
     Attributes:
-        logits: images `[n, height, width, channels]` -> logits `[n, classes]`, in the dtype of the images; the
-            logarithm of the outputs where they are probabilities, `[n, 1]` where they are labels.
-        outputs: "logits", "probabilities", "logits before the softmax" or "labels"; "unknown" before the first
-            call of `outputs_for`.
+        logits: images `[n, height, width, channels]` -> logits `[n, classes]`, in the dtype of the images; made of the
+            outputs where they are probabilities or sigmoids, `[n, 1]` where they are labels.
+        outputs: "logits", "logits before the softmax", "logits before the sigmoid", "probabilities", "sigmoids" or
+            "labels"; "unknown" before the first call of `outputs_for`.
+        has_gradients: False for a function of NumPy arrays.
+        looked: attacks before whose first run the model was looked at (`checks.py`).
+        told: sentences of warning that were said of it.
 
     Raises:
         InputError: where `model` is none of these.
@@ -46,21 +61,29 @@ class Victim:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.outputs = "unknown"
+        self.outputs = UNKNOWN
+        self.has_gradients = True
+        self.looked: set[Steps] = set()
+        self.told: list[str] = []
         self._raw = _outputs_function(model)
-        if isinstance(model, keras.Model):
-            before = _before_softmax(model)
-            if before is not None:
-                self._raw, self.outputs = before, BEFORE_SOFTMAX
         self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
-        outputs = tf.cast(self._raw(images), images.dtype)
+        outputs = self._raw(images)
+        if self.outputs in (BEFORE_SOFTMAX, BEFORE_SIGMOID):
+            if tf.inside_function():
+                return tf.cast(_before_end(outputs)[1], images.dtype)
+            return self._function(images)  # only a graph shows what is before the end
+        outputs = tf.cast(outputs, images.dtype)
         if self.outputs == LABELS:
             return outputs[:, tf.newaxis]
-        if self.outputs == PROBABILITIES:
-            return tf.math.log(tf.maximum(outputs, np.finfo(images.dtype.as_numpy_dtype).tiny))
+        if self.outputs in (PROBABILITIES, SIGMOIDS):
+            smallest = np.finfo(images.dtype.as_numpy_dtype).tiny
+            logarithm = tf.math.log(tf.maximum(outputs, smallest))
+            if self.outputs == PROBABILITIES:
+                return logarithm
+            return logarithm - tf.math.log(tf.maximum(1 - outputs, smallest))
         return outputs
 
     def functions(self, attack: Steps, compiled: Callable[..., Any]) -> Any:
@@ -70,7 +93,7 @@ class Victim:
         return self._functions[attack]
 
     def outputs_for(self, images: np.ndarray, knowledge: str = "labels", internal_batch: int = 128) -> np.ndarray:
-        """The model's outputs as attacks see them, float32 `[n, classes]`, or `[n, 1]` where it gives labels.
+        """Gives the model's outputs as attacks see them, float32 `[n, classes]`, or `[n, 1]` where it gives labels.
 
         The first call decides what the outputs are.
 
@@ -85,7 +108,7 @@ class Victim:
         parts = [np.zeros((0, 1), np.float32)]
         for rows, count in padded_batches(np.arange(len(images)), internal_batch):
             part = tf.constant(images[rows])
-            if self.outputs == "unknown":
+            if self.outputs == UNKNOWN:
                 self._tell_apart(part)
             parts.append(self._function(part).numpy()[:count])
         if self.outputs == LABELS and knowledge != "labels":
@@ -93,29 +116,51 @@ class Victim:
                 "the model gives labels, which have no gradients and no margins: give one that ends in logits, or "
                 "attack it with rays."
             )
+        if not self.has_gradients and knowledge == "gradients":
+            raise InputError(
+                "the model is a function of NumPy arrays, which has no gradients: attack it with square or rays, or "
+                "give a Keras model or a function of TensorFlow."
+            )
         return np.concatenate(parts[1:] or parts)
 
     def _tell_apart(self, images: tf.Tensor) -> None:
-        try:
-            outputs = np.asarray(self._raw(images))
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise InputError(
-                f"the model does not take images of shape {tuple(images.shape[1:])} "
-                f"({str(error).strip().splitlines()[0]}): give images of the shape that it was made for."
-            ) from error
+        _check_weights(self.model)
+        outputs = _as_array(_try(self._raw, images))
         if outputs.shape == (len(images),) and np.issubdtype(outputs.dtype, np.integer):
             self.outputs = LABELS
-        elif outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] < 2:
+        elif outputs.shape in ((len(images), 1), (len(images),)):
+            raise InputError(
+                f"the model gives outputs of shape {outputs.shape}, one number for each image, as one sigmoid for two "
+                "classes does: give two logits, as tf.concat([-z, z], axis=1) of its logit z."
+            )
+        elif outputs.ndim != 2 or len(outputs) != len(images):
             raise InputError(
                 f"the model gives outputs of shape {outputs.shape} for {len(images)} images: "
                 "give a model with one row of logits or probabilities for each image."
             )
-        else:
-            self.outputs = PROBABILITIES if _are_probabilities(outputs) else LOGITS
+        end = self._find_end(images, outputs)
+        if self.outputs == UNKNOWN:
+            self.outputs = end or _kind_of(outputs)
+
+    def _find_end(self, images: tf.Tensor, outputs: np.ndarray) -> str | None:
+        """What the model's graph ends in; a function that makes no graph is wrapped as one of NumPy arrays."""
+        ends: list[str | None] = []
+
+        def look(images: tf.Tensor) -> tf.Tensor:
+            traced = self._raw(images)
+            ends.append(_before_end(traced)[0])
+            return traced
+
+        try:
+            tf.function(look, autograph=False).get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+        except Exception:  # whatever a function of arrays does with what is none
+            self._raw, self.has_gradients = _of_arrays(self._raw, outputs), False
+            return None
+        return ends[-1]
 
 
 def as_victim(model: Any) -> Victim:
-    """The adapter of a model; the same one for the same (hashable) model, with all that was compiled for it."""
+    """Adapts a model; the same adapter for the same (hashable) model, with all that was compiled for it."""
     if isinstance(model, Victim):
         return model
     return _victim_of(model) if isinstance(model, Hashable) else Victim(model)
@@ -128,18 +173,17 @@ def _victim_of(model: Any) -> Victim:
 
 
 def padded_batches(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Slices of `rows`, all of `batch_size` (the last repeats its first row), each with how many are real."""
+    """Cuts `rows` into parts of `batch_size` (the last repeats its first row), each with how many are real."""
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         yield np.concatenate([part, np.repeat(part[:1], batch_size - len(part))]), len(part)
 
 
-def _outputs_function(model: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+def _outputs_function(model: Any) -> Raw:
     if isinstance(model, keras.Model):
         return lambda images: model(images, training=False)
-    signatures = getattr(model, "signatures", None)
-    if signatures is not None:
-        return _from_signatures(signatures)
+    if getattr(model, "signatures", None) is not None:
+        return _of_saved_model(model)
     if callable(model):
         return model
     raise InputError(
@@ -148,15 +192,20 @@ def _outputs_function(model: Any) -> Callable[[tf.Tensor], tf.Tensor]:
     )
 
 
-def _from_signatures(signatures: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+def _of_saved_model(model: Any) -> Raw:
+    signatures = model.signatures
     name = next((name for name in ("logits", "serving_default") if name in signatures), None)
+    if name is None and len(signatures) == 1:
+        (name,) = signatures
+    if name is None and callable(model):
+        return lambda images: model(images)
     if name is None:
         raise InputError(
             f"the SavedModel has the signatures {', '.join(signatures) or 'none'}: "
             "export it with one named logits or serving_default."
         )
     signature = signatures[name]
-    inputs = list(signature.structured_input_signature[1])
+    inputs = signature.structured_input_signature[1]
     outputs = [
         key for key, spec in signature.structured_outputs.items() if spec.dtype.is_floating and spec.shape.rank == 2
     ]
@@ -165,36 +214,79 @@ def _from_signatures(signatures: Any) -> Callable[[tf.Tensor], tf.Tensor]:
         output = outputs[0]
     if len(inputs) != 1 or output is None:
         raise InputError(
-            f"the SavedModel's signature {name} takes {inputs} and gives {list(signature.structured_outputs)}: "
+            f"the SavedModel's signature {name} takes {list(inputs)} and gives {list(signature.structured_outputs)}: "
             "export one that takes images and gives logits or probabilities."
         )
-    return lambda images: signature(**{inputs[0]: images})[output]
+    ((key, spec),) = inputs.items()
+    if not spec.dtype.is_floating:
+        raise InputError(
+            f"the SavedModel's signature {name} takes {spec.dtype.name}: export one that takes float images in [0, 1], "
+            "as gradients need."
+        )
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        if not spec.shape.is_compatible_with(images.shape):
+            raise ValueError(f"its signature {name} takes {spec.shape.as_list()}")
+        return signature(**{key: tf.cast(images, spec.dtype)})[output]
+
+    return call
 
 
-def _before_softmax(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """The logits of a Sequential or Functional model whose last layer applies a softmax; None for any other."""
-    # keras.Function is the public base of Functional models.
-    if not isinstance(model, (keras.Sequential, keras.Function)) or not model.built or not model.layers:
-        return None
-    last = model.layers[-1]
-    if model.outputs[0] is not last.output:
-        return None
-    softmax = isinstance(last, keras.layers.Softmax) or (getattr(last, "activation", None) is keras.activations.softmax)
-    if not softmax:
-        return None
-    body = keras.Model(model.inputs[0], last.input)
-    if isinstance(last, (keras.layers.Softmax, keras.layers.Activation)):
-        return lambda images: body(images, training=False)
-    if isinstance(last, keras.layers.Dense):
-
-        def dense(images: tf.Tensor) -> tf.Tensor:
-            features = body(images, training=False)
-            logits = tf.matmul(features, tf.cast(last.kernel, features.dtype))
-            return logits if last.bias is None else logits + tf.cast(last.bias, features.dtype)
-
-        return dense
-    return None
+def _check_weights(model: Any) -> None:
+    """Refuses weights that are no numbers: a ReLU makes zeros of them, and of the model a constant."""
+    for weight in getattr(model, "weights", None) or getattr(model, "variables", None) or ():
+        values = tf.convert_to_tensor(weight)
+        if values.dtype.is_floating and not np.isfinite(values).all():
+            raise InputError(
+                f"the model's weights {getattr(weight, 'path', weight.name)} are not all finite: train it again."
+            )
 
 
-def _are_probabilities(outputs: np.ndarray) -> bool:
-    return bool(np.all((outputs >= 0) & (outputs <= 1)) and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+def _try(raw: Raw, images: tf.Tensor) -> Any:
+    try:
+        return raw(images)
+    except InputError:
+        raise
+    except Exception as error:  # a model may raise anything
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"the model does not take images of shape {tuple(images.shape[1:])}, {images.shape[0]} at once "
+            f"({lines[0][:200]}): give images of the shape that it was made for."
+        ) from error
+
+
+def _as_array(outputs: Any) -> np.ndarray:
+    if isinstance(outputs, (list, tuple, dict)):
+        raise InputError(
+            f"the model gives {len(outputs)} outputs, not one row of logits or probabilities for each image: give a "
+            "function that picks the one, as lambda images: model(images)[0]."
+        )
+    return np.asarray(outputs)
+
+
+def _of_arrays(function: Raw, outputs: np.ndarray) -> Raw:
+    """A function of NumPy arrays as an operation of a graph."""
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        found = tf.numpy_function(lambda arrays: np.asarray(function(arrays), outputs.dtype), [images], outputs.dtype)
+        return tf.ensure_shape(found, (images.shape[0], *outputs.shape[1:]))
+
+    return call
+
+
+def _before_end(outputs: Any) -> tuple[str | None, tf.Tensor]:
+    """The kind of a softmax or sigmoid that is last in a graph, and what goes into it; None, and the outputs."""
+    operation = outputs.op
+    while operation.type in _TRANSPARENT:
+        operation = operation.inputs[0].op
+    kind = _ENDS.get(operation.type)
+    before = operation.inputs[0] if kind else outputs
+    if kind is None or before.shape.rank != 2 or before.shape[1] != outputs.shape[1]:
+        return None, outputs
+    return kind, before
+
+
+def _kind_of(outputs: np.ndarray) -> str:
+    if not np.all((outputs >= 0) & (outputs <= 1)):
+        return LOGITS
+    return PROBABILITIES if np.allclose(outputs.sum(axis=1), 1, atol=1e-3) else SIGMOIDS

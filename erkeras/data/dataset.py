@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,14 @@ class Split:
     def images(self) -> np.ndarray:
         """float32 `[n, height, width, channels]` in [0, 1]."""
         return as_images(self.pixels)
+
+    @property
+    def digest(self) -> str:
+        """Takes the SHA-256 of the images, their shape and their labels."""
+        found = hashlib.sha256(repr((self.pixels.dtype.name, self.pixels.shape)).encode())
+        for array in (self.pixels, self.labels):
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def take(self, rows: np.ndarray) -> Split:
         """The images at some positions of this split."""

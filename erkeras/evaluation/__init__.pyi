@@ -1,4 +1,5 @@
 from . import protocol as protocol
+from . import record as record
 from .curves import accuracy_curve as accuracy_curve
 from .detectors import DetectorComparison as DetectorComparison
 from .detectors import compare_detectors as compare_detectors

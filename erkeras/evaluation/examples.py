@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 #: In `Examples.broken_by`, beside the number of an attack.
-STANDING, WRONG_WHEN_CLEAN = -1, -2
+STANDING, WRONG_WHEN_CLEAN, UNANSWERED = -1, -2, -3
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Examples:
         indices: int64 `[n]`, the images' original indices.
         labels: int32 `[n]`.
         clean_predictions: int32 `[n]`.
-        broken_by: int32 `[n]`, the number of the attack that broke the image, `STANDING` or `WRONG_WHEN_CLEAN`.
+        broken_by: int32 `[n]`, the number of the attack that broke the image, `STANDING`, `WRONG_WHEN_CLEAN`, or
+            `UNANSWERED` where the model gave what is no number.
         predictions: int32 `[n]`, the model's label for `images`.
         distance: float32 `[n]`, norm of the perturbation of `images`.
         queries: int64 `[n, k]`, forward passes that each attack spent on the image.

@@ -20,7 +20,7 @@ import numpy as np
 
 from erkeras.data import read_arrays
 from erkeras.errors import InputError
-from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
+from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.files import write_arrays, write_text
 
 FORMAT = 1
@@ -28,7 +28,7 @@ SETTINGS, EXAMPLES, RESULT = "settings.json", "examples.jsonl", "result.json"
 IMAGES, COMPRESSED = "images.npy", "images.npz"
 #: Settings that do not make a record another one.
 _CIRCUMSTANCES = ("versions", "processor")
-_WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean"}
+_WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
 
 
 class Record:

@@ -226,6 +226,7 @@ class Evaluation:
             "model": self.subject.name,
             **self._asked(),
             "images": len(self.images),
+            "images_digest": self.images.digest,
             "image_shape": list(self.images.pixels.shape[1:]),
             "attacks": [
                 {"name": part.name, "class": type(part).__name__, "config": part.get_config()} for part in parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from erkeras.attacks import INTERNAL_BATCH, Attack, Victim, as_victim
+from erkeras.attacks.checks import check_model
 from erkeras.attacks.runner import parallel_streams
 from erkeras.data import Split
-from erkeras.errors import InputError
-from erkeras.evaluation.checks import check_model, check_result
-from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
+from erkeras.errors import InputError, RobustnessWarning
+from erkeras.evaluation.checks import check_result
+from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
 from erkeras.progress import Progress
 from erkeras.saved import Summary
@@ -134,7 +136,8 @@ def evaluate_robustness(
     classes = victim.outputs_for(first.images).shape[1]
     for attack in chosen:
         attack.check(classes // attack.outputs_per_class, split.pixels.shape[1:])
-    warnings = check_model(victim, first.images, first.labels, chosen)
+    warnings = check_model(victim, first.images, first.labels, chosen, INTERNAL_BATCH)
+    victim.looked.update(chosen)  # what was seen is said below, with what the results say
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
@@ -149,6 +152,8 @@ def evaluate_robustness(
             record.append(parts[-1], seconds)
     examples = Examples.join(parts)
     warnings += check_result(examples, chosen)
+    for sentence in warnings:
+        python_warnings.warn(sentence, RobustnessWarning, stacklevel=2)
     result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
     if record:
         record.finish(
@@ -177,6 +182,7 @@ def _attack(
             clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
             broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
             result = dataclasses.replace(result, success=result.success & ~result.wrong_when_clean)
+        broken_by[rows[~result.answered]] = UNANSWERED
         broken_by[rows[result.success]] = number
         found[rows], distance[rows], predictions[rows] = result.images, result.distance, result.predictions
         queries[rows, number], gradients[rows, number] = result.queries, result.gradients

@@ -39,7 +39,10 @@ class Sample:
         Raises:
             InputError: as `load_dataset`.
         """
-        split: Split = getattr(dataset or load_dataset(self.dataset), self.split)
+        return self.draw(getattr(dataset or load_dataset(self.dataset), self.split))
+
+    def draw(self, split: Split) -> Split:
+        """Draws the images from a whole split."""
         if self.part is None:
             return split.sample(self.limit, self.seed)
         part = fitting_and_test_sets(split, self.seed)[self.part == "II"]

@@ -1,32 +1,47 @@
-"""Whoever doubts: the robust accuracy of a record, recomputed from its images."""
+"""Whoever doubts: everything that a record claims, held against its images, its model and its data.
+
+What is proved: the sample is the one that data set, split, limit and seed draw; its images are those of the data set;
+every attacked image is finite, within the pixel bounds and the ball; every prediction, distance and accuracy is what
+the model says of the images, in the examples, the result and the model's card. That an image withstands an attack is
+proved by attacking it again: a verdict depends on the seed and the image's index alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from erkeras import attacks, saved
+from erkeras import attacks, data, evaluation, saved
+from erkeras.attacks import Attack, Victim
 from erkeras.attacks.named import recorded_attack
-from erkeras.data import Split, load_dataset
+from erkeras.data import Split
 from erkeras.errors import InputError
-from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
+from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
+from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
+from erkeras.progress import Progress
+
+#: How far a figure or a pixel may be off: rounding, on another processor too.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a record says and what its images say.
+    """What a record says, and what its images say.
 
     Attributes:
         images: how many.
         dataset, split: of the images.
         recorded, recomputed: robust accuracy.
         doubtful: int64, original indices of the images about which the two differ.
+        false_claims: sentences about what does not hold; none where all does.
+        again: how many images were attacked again.
     """
 
     images: int
@@ -35,11 +50,13 @@ class Verification:
     recorded: float
     recomputed: float
     doubtful: np.ndarray
+    false_claims: tuple[str, ...]
+    again: int = 0
 
     @property
     def holds(self) -> bool:
-        """Tells whether the record says what its images say."""
-        return not len(self.doubtful) and self.recorded == self.recomputed
+        """Tells whether all that the record claims is so."""
+        return not self.false_claims
 
 
 def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] = ()) -> tuple[Record, Subject]:
@@ -67,58 +84,220 @@ def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] 
 
 
 def verify_record(
-    folder: str | Path, model: Any = None, modules: Sequence[str] = (), images: Split | None = None
+    folder: str | Path,
+    model: Any = None,
+    modules: Sequence[str] = (),
+    *,
+    images: Split | None = None,
+    again: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Verification:
-    """Classifies every clean and every attacked image of a record again.
-
-    An image stands if its clean version is classified correctly and its attacked version either as well, or is
-    outside the threat model.
+    """Holds everything that a record claims against its images, its model and its data.
 
     Example:
-        erkeras.verify_record("saved_models/mine/records/pgd-l_inf-0.3-test").holds
+        erkeras.verify_record("saved_models/mine/records/pgd-l_inf-0.3-test", again=50).holds
 
     Args:
         folder: of a record that is whole.
         model, modules: as for `find_recorded`.
         images: the whole split that the record is about, where it is loaded already.
+        again: attack so many of the images again, and compare verdicts and images.
+        seed: of the draw of these.
+        progress: hears of a stage for these.
 
     Raises:
-        InputError: as `find_recorded`, and for a record that is not whole, or of other images.
+        InputError: as `find_recorded`, and for a record that is not whole.
     """
     record, subject = find_recorded(folder, model, modules)
-    attack = recorded_attack(record.settings["attacks"][0])
+    chosen = [recorded_attack(entry) for entry in record.settings["attacks"]]
     examples = record.read()
     wanted = record.settings["images"]
     if len(examples) < wanted:
         raise InputError(
             f"{record.folder} holds {len(examples)} of {wanted} examples: finish it with the same command and --resume."
         )
-    split = images or getattr(load_dataset(record.settings["dataset"]), record.settings["split"])
+    sample = _sample_of(record)
+    split = images or getattr(data.load_dataset(sample.dataset), sample.split)
+    false_claims = list(_of_settings(record, chosen))
+    clean, claim = _clean_images(record, examples, sample.draw(split), split)
+    if clean is None:
+        return _verification(record, sample, examples, None, np.zeros(0, bool), (*false_claims, claim), 0)
+    false_claims += [claim] if claim else []
+    victim = attacks.as_victim(subject.load(chosen[0].outputs_per_class > 1))
+    looked = _look(victim, chosen, clean, examples)
+    false_claims += looked.false_claims
+    figures = evaluation.Robustness(tuple(chosen), examples, victim.outputs, (), ()).summary()
+    false_claims += _of_figures(record, subject, dataclasses.asdict(figures))
+    doubtful = looked.doubtful
+    if again:
+        differs = _attack_again(victim, chosen, clean, examples, record, again, seed, progress or Progress())
+        if differs.any():
+            listed = _listed(examples.indices[differs])
+            false_claims.append(f"attacked again, {differs.sum()} images end otherwise ({listed})")
+        doubtful = doubtful | differs
+    return _verification(record, sample, examples, looked.stands, doubtful, tuple(false_claims), min(again, wanted))
+
+
+def _verification(
+    record: Record,
+    sample: Sample,
+    examples: Examples,
+    stands: np.ndarray | None,
+    doubtful: np.ndarray,
+    false_claims: tuple[str, ...],
+    again: int,
+) -> Verification:
+    return Verification(
+        images=len(examples),
+        dataset=sample.dataset,
+        split=sample.split,
+        recorded=float(np.mean(examples.broken_by == STANDING)),
+        recomputed=float("nan") if stands is None else float(stands.mean()),
+        doubtful=examples.indices[np.flatnonzero(doubtful)],
+        false_claims=false_claims,
+        again=again,
+    )
+
+
+def _sample_of(record: Record) -> Sample:
+    settings = record.settings
+    names = ("split", "limit", "seed", "part")
+    return Sample(settings.get("dataset", ""), **{name: settings[name] for name in names if name in settings})
+
+
+def _of_settings(record: Record, chosen: list[Attack]) -> Iterator[str]:
+    """What the settings say otherwise than the attacks that they list."""
+    threat = record.settings.get("threat")
+    for attack in chosen:
+        if threat is not None and dataclasses.asdict(attack.threat) != threat:
+            yield f"the threat model is said to be {threat}, and {attack.name} acts in {attack.threat}"
+    names = [attack.name for attack in chosen]
+    if len(set(names)) < len(names):
+        yield f"the attacks {', '.join(names)} are not each there once"
+
+
+def _clean_images(record: Record, examples: Examples, drawn: Split, split: Split) -> tuple[Split | None, str]:
+    """The clean images of the examples, and a claim about them that is false; None where they cannot be had."""
+    digest = record.settings.get("images_digest")
     order = np.argsort(split.indices)
     rows = order[np.minimum(np.searchsorted(split.indices[order], examples.indices), len(split) - 1)]
     if not np.array_equal(split.indices[rows], examples.indices):
-        raise InputError(f"{record.folder} names images that the data set does not have: give the data it was made on.")
+        return None, "it names images that the data set does not have"
     clean = split.take(rows)
     if not np.array_equal(clean.labels, examples.labels):
-        raise InputError(f"{record.folder} has other labels than the data set: give the data it was made on.")
-    victim = attacks.as_victim(subject.load(attack.outputs_per_class > 1))
-    broken_clean, broken = (
-        attack.broken(examples.labels, victim.outputs_for(images, attack.knowledge)).numpy()
-        for images in (clean.images, examples.images)
-    )
-    threat = attack.threat
+        return clean, "it has other labels than the data set"
+    if not np.array_equal(drawn.indices, examples.indices):
+        return clean, "its images are not the sample that its data set, split, limit and seed draw, each once"
+    if digest is not None and clean.digest != digest:
+        return clean, "its data set had other images than this one"
+    return clean, ""
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What a model says of a record's images.
+
+    Attributes:
+        stands: bool `[n]`, right when clean and attacked.
+        doubtful: bool `[n]`, a claim about the image is false.
+        false_claims: in words.
+    """
+
+    stands: np.ndarray
+    doubtful: np.ndarray
+    false_claims: list[str]
+
+
+def _look(victim: Victim, chosen: list[Attack], clean: Split, examples: Examples) -> _Looked:
+    attack, threat = chosen[0], chosen[0].threat
+    outputs = [victim.outputs_for(images, attack.knowledge) for images in (clean.images, examples.images)]
+    broken_clean, broken = (attack.broken(examples.labels, part).numpy() for part in outputs)
+    predictions = [attack.predictions(part).numpy() for part in outputs]
     distance = np.asarray(threat.distance(examples.images, clean.images))
-    inside = threat.allows(distance) & np.all(
-        (examples.images >= threat.lower) & (examples.images <= threat.upper), axis=(1, 2, 3)
+    axes = tuple(range(1, examples.images.ndim))
+    finite = np.isfinite(examples.images).all(axis=axes)
+    inside = threat.allows(distance) & finite
+    # One that minimises keeps the nearest image that it found, where it is outside the ball too.
+    kept_outside = chosen[-1].minimises & (examples.broken_by == STANDING)
+    said = examples.broken_by
+    stands = ~broken_clean & ~(broken & inside) & (said != UNANSWERED)
+    with np.errstate(invalid="ignore"):
+        in_bounds = ((examples.images >= threat.lower) & (examples.images <= threat.upper)).all(axis=axes)
+        near = np.abs(distance - examples.distance) <= _ROUNDING * (1 + np.abs(distance))
+    claims = {
+        "an attacked image is no number or outside the pixel bounds": ~(finite & in_bounds),
+        "an attacked image is outside the ball": ~inside & ~kept_outside,
+        "an image is said to be wrong when clean, or right, and is not": (said == WRONG_WHEN_CLEAN) != broken_clean,
+        "an image is said to be broken, and is not": (said >= 0) & ~(broken & inside),
+        "an image is said to stand, and is broken": (said == STANDING) & broken & inside,
+        "a prediction is not what the model gives": (predictions[1] != examples.predictions),
+        "a clean prediction is not what the model gives": (predictions[0] != examples.clean_predictions),
+        "a distance is not the image's": ~near,
+        "a number of passes is negative": ((examples.queries < 0) | (examples.gradients < 0)).any(axis=1),
+    }
+    false_claims = [
+        f"{words} ({rows.sum()} images: {_listed(examples.indices[rows])})"
+        for words, rows in claims.items()
+        if rows.any()
+    ]
+    return _Looked(stands, np.any(list(claims.values()), axis=0), false_claims)
+
+
+def _of_figures(record: Record, subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
+    """What the result and the model's card say otherwise than the examples."""
+    places = {evaluation.record.RESULT: record.result().get("summary", {})}
+    home = subject.path or Path()
+    for entry in subject.card.evaluations if subject.card else ():
+        if (home / entry.record).absolute() == record.folder.absolute():
+            places[saved.CARD] = dataclasses.asdict(entry.summary)
+            for name in ("dataset", "split", "seed", "threat"):
+                said, recorded = getattr(entry, name), record.settings.get(name)
+                if (dataclasses.asdict(said) if name == "threat" else said) != recorded:
+                    yield f"{saved.CARD} says {name} {said}, and the record {recorded}"
+    for place, said in places.items():
+        for name, value in figures.items():
+            if name != "warnings" and not _same(said.get(name), value):
+                yield f"{place} says {name} {said.get(name)}, and the examples {value}"
+
+
+def _same(said: Any, value: Any) -> bool:
+    if isinstance(value, dict):
+        return (
+            isinstance(said, dict)
+            and said.keys() == value.keys()
+            and all(_same(said[key], value[key]) for key in value)
+        )
+    if isinstance(value, float):
+        return isinstance(said, (int, float)) and abs(said - value) <= _ROUNDING
+    return bool(said == value)
+
+
+def _attack_again(
+    victim: Victim,
+    chosen: list[Attack],
+    clean: Split,
+    examples: Examples,
+    record: Record,
+    count: int,
+    seed: int,
+    progress: Progress,
+) -> np.ndarray:
+    """Attacks some images again: bool `[n]`, which end otherwise than recorded."""
+    rows = np.sort(np.random.RandomState(seed).permutation(len(clean))[:count])
+    found = evaluation.evaluate_robustness(
+        victim, clean.take(rows), chosen, seed=record.settings["seed"], progress=progress, stage="attacking again"
+    ).examples
+    differs = np.zeros(len(clean), bool)
+    axes = tuple(range(1, found.images.ndim))
+    differs[rows] = (
+        (found.broken_by != examples.broken_by[rows])
+        | (found.predictions != examples.predictions[rows])
+        | ~np.isclose(found.images, examples.images[rows], atol=_ROUNDING).all(axis=axes)
     )
-    stands = ~broken_clean & ~(broken & inside)
-    recorded = examples.broken_by == STANDING
-    wrong = (examples.broken_by == WRONG_WHEN_CLEAN) != broken_clean
-    return Verification(
-        images=len(examples),
-        dataset=record.settings.get("dataset", ""),
-        split=record.settings.get("split", ""),
-        recorded=float(recorded.mean()),
-        recomputed=float(stands.mean()),
-        doubtful=examples.indices[(stands != recorded) | wrong],
-    )
+    return differs
+
+
+def _listed(indices: np.ndarray) -> str:
+    words = ", ".join(str(index) for index in indices[:5])
+    return f"original indices {words}{', ...' if len(indices) > 5 else ''}"
