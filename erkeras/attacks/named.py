@@ -148,10 +148,10 @@ def recorded_attack(entry: Mapping[str, Any]) -> Attack:
     Raises:
         InputError: where there is no such attack, or it does not take such a config.
     """
-    kinds = {named.kind for named in _NAMED.values()} | {"AdaptiveAttack", "DivergencePGD"}
+    kinds = {name.partition("-")[0]: named.kind for name, named in _NAMED.items()}
     try:
-        kind = entry.get("class") or _NAMED[entry["name"]].kind
-        if kind not in kinds:
+        kind = entry.get("class") or kinds[entry["name"].partition("-")[0]]
+        if kind not in (*kinds.values(), "AdaptiveAttack", "DivergencePGD"):
             raise KeyError(kind)
         attack: Attack = getattr(attacks, kind).from_config(entry["config"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
