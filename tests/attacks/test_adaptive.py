@@ -105,16 +105,6 @@ def test_wrong_and_found_when_clean_is_not_broken_from_the_start():
     assert AdaptiveAttack(PGD(THREAT, steps=2))(with_detector(off), images, labels).wrong_when_clean.all()
 
 
-def test_verdicts_do_not_depend_on_the_batch(points):
-    images, labels = points
-    attack = AdaptiveAttack(PLAIN["apgd"])
-    whole = attack(with_detector(near), images, labels)
-    rows = np.arange(11, 48)
-    part = attack(with_detector(near), images[rows], labels[rows], indices=rows)
-    np.testing.assert_array_equal(part.success, whole.success[rows])
-    np.testing.assert_allclose(part.images, whole.images[rows], atol=1e-6)
-
-
 def test_names_configs_and_what_is_refused():
     aimed = [AdaptiveAttack(attack) for attack in PLAIN.values()]
     assert [attack.name for attack in aimed] == ["pgd-detector", "apgd-ce-detector", "apgd-t-detector"]

@@ -1,8 +1,6 @@
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import check_parts
 
 from erkeras.attacks import Square, Victim
 from erkeras.attacks.contract import Batch
@@ -390,18 +388,6 @@ def test_queries_are_the_forward_passes_run(norm, queries, restarts):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_verdict_does_not_depend_on_the_batch_it_came_with(norm):
-    model = two_layers((5, 5, 1))
-    images, labels = points_of(model, (50, 5, 5, 1))
-    attack = Square(ThreatModel(norm, EPSILON[norm] / 2), queries=60, restarts=2)
-
-    def run(rows):
-        return attack(model, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
-
-    check_parts(run)
-
-
-@pytest.mark.parametrize("norm", NORMS)
 def test_another_seed_or_index_starts_elsewhere(norm):
     images = random_images((6, 8, 8, 1))
     attack = Square(ThreatModel(norm, EPSILON[norm]), queries=1)
@@ -438,11 +424,3 @@ def test_a_model_of_labels_is_refused():
 def test_impossible_settings_are_refused(settings, given):
     with pytest.raises(InputError, match=given):
         Square(**settings)
-
-
-def test_config_round_trip():
-    attack = Square(ThreatModel("l2", 0.7, -1.0, 2.0), queries=3, restarts=2, initial_fraction=0.5)
-    assert Square.from_config(attack.get_config()) == attack
-    config = keras.saving.serialize_keras_object(attack)
-    assert config["registered_name"] == "erkeras>Square"
-    assert keras.saving.deserialize_keras_object(config) == attack

@@ -112,14 +112,15 @@ def images_at(distance, count, matrix, norm):
     return images.astype(np.float32), labels
 
 
-def check_parts(run, count=50, atol=1e-6):
-    """`run(rows)` must give for part of the images, alone and in any order, what it gives for all of them."""
+def check_parts(run, count, sizes, atol=1e-6):
+    """`run(rows)` must give for a few of the images, and for all in another order, what it gives for all of them."""
     everything = run(np.arange(count))
     assert 5 < everything.success.sum() < count - 3
-    parts = [np.arange(37), np.arange(37, count), np.random.default_rng(8).permutation(count)]
-    for rows in [*parts, *np.arange(0, count, 7)[:, np.newaxis]]:
+    shuffled = np.random.default_rng(8).permutation(count)
+    parts = [shuffled[sum(sizes[:place]) :][:size] for place, size in enumerate(sizes)]
+    assert [len(rows) for rows in parts] == list(sizes)
+    for rows in [*parts, shuffled]:
         part = run(rows)
-        for name in ("success", "predictions", "clean_predictions", "queries"):
+        for name in ("success", "predictions", "clean_predictions", "queries", "gradients"):
             np.testing.assert_array_equal(getattr(part, name), getattr(everything, name)[rows], name)
         np.testing.assert_allclose(part.images, everything.images[rows], atol=atol)
-    return everything
