@@ -295,3 +295,33 @@ def test_every_attack_of_the_package_has_a_row():
     kinds = {kind for kind in kinds if issubclass(kind, Attack) and kind is not Attack}
     assert kinds <= {kind for row in ROWS for kind in type(row.attack).__mro__}
     assert len(kinds) == 10
+
+
+def attacked_of(images, success, queries):
+    count = len(images)
+    return Attacked(
+        images=np.array(images, np.float32).reshape(count, 1, 1, 1),
+        success=np.array(success),
+        wrong_when_clean=np.zeros(count, bool),
+        predictions=np.array(images, np.int32),
+        clean_predictions=np.full(count, 9, np.int32),
+        distance=np.array(images, np.float32),
+        queries=np.array(queries, np.int64),
+        gradients=2 * np.array(queries, np.int64),
+        outputs="logits",
+    )
+
+
+def test_a_second_attack_replaces_what_was_found_and_adds_what_was_spent():
+    first = attacked_of([1, 2, 3], [True, False, False], [10, 20, 30])
+    both = first.followed_by(attacked_of([7, 8], [True, False], [1, 2]), np.array([2, 1]))
+    assert both.images.ravel().tolist() == both.predictions.tolist() == both.distance.tolist() == [1, 8, 7]
+    assert both.success.tolist() == [True, False, True]
+    assert both.queries.tolist() == [10, 22, 31]
+    assert both.gradients.tolist() == [20, 44, 62]
+    assert both.clean_predictions.tolist() == [9, 9, 9]
+    assert both.outputs == "logits"
+    assert (first.robust_accuracy, both.robust_accuracy) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    # The first is left as it was.
+    assert first.images.ravel().tolist() == [1, 2, 3]
+    assert first.queries.tolist() == [10, 20, 30]
