@@ -142,6 +142,13 @@ def test_options_reach_an_attack_that_is_aimed_at_the_detector():
     assert named_attack("apgd-t", L_INF, with_detector=True).name == "apgd-t-detector"
 
 
+@pytest.mark.parametrize("steps", [None, 7])
+def test_pgd_of_a_name_steps_2_5_epsilon_over_steps_unless_a_length_is_given(steps):
+    assert named_attack("pgd", L2, steps=steps).step_length == 2.5 * 0.7 / (steps or 40)
+    assert named_attack("pgd", L2, steps=steps, step_size=0.25).step_length == 0.25
+    assert named_attack("pgd", L2, steps=steps, step_size=0.0).step_length == 0
+
+
 def test_attacks_by_queries_ask_for_no_gradients():
     assert set(BY_QUERIES) == {
         name for name, (attack, _) in NAMED.items() if attack.passes[1] == 0 and name != "autoattack"

@@ -3,22 +3,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import uniform
+from helpers.closed_forms import two_layers, uniform
 
 from erkeras.attacks import RayS, Victim
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
-
-
-def two_layers(image_shape, seed=1):
-    """A random piecewise linear model of three classes."""
-    random = np.random.default_rng(seed)
-    first, second = (
-        tf.constant(random.normal(size=size), tf.float32) for size in ((math.prod(image_shape), 16), (16, 3))
-    )
-    return lambda images: tf.nn.relu(tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ first) @ second
 
 
 def linear(weights):

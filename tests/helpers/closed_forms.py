@@ -26,6 +26,28 @@ def bent_model(matrix):
     return model
 
 
+def two_layers(image_shape, seed=1):
+    """A random piecewise linear model of three classes."""
+    random = np.random.default_rng(seed)
+    first, second = (
+        tf.constant(random.normal(size=size), tf.float32) for size in ((int(np.prod(image_shape)), 16), (16, 3))
+    )
+    return lambda images: tf.nn.relu(tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ first) @ second
+
+
+def unmoved(images):
+    """A model that is never wrong about class 0."""
+    return tf.one_hot(tf.zeros([tf.shape(images)[0]], tf.int32), 3)
+
+
+def leads(model, images, labels):
+    """How far the label's logit is above the others."""
+    logits = model(tf.constant(images)).numpy()
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
+    return own - logits.max(axis=1)
+
+
 def points_of(model, shape, seed=0):
     """Images with pixels on both bounds, and the model's labels."""
     images = np.clip(uniform(shape, -0.2, 1.2, seed), 0, 1)
