@@ -68,6 +68,13 @@ def test_unfit_images_and_labels_are_refused(images, labels, options, given):
         PGD(steps=1)(model, images, labels, **options)
 
 
+@pytest.mark.xfail(strict=True, reason="the number is not looked at")
+@pytest.mark.parametrize("internal_batch", [0, -3, 2.5])
+def test_an_internal_batch_that_holds_no_image_is_refused(points, internal_batch):
+    with pytest.raises(InputError, match="internal"):
+        PGD(steps=1)(model, *points, internal_batch=internal_batch)
+
+
 def test_bounds_are_the_threat_model_s(points):
     images, labels = points
     wide = PGD(ThreatModel("l_inf", 0.1, -1.0, 3.0), steps=1)

@@ -220,6 +220,30 @@ def test_a_record_that_no_attack_can_be_made_of_is_refused(changed):
         recorded_attack(entry)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"attack": None, "weights": [0.0]},
+        {"attack": {"class_name": "Missing", "registered_name": "erkeras>Missing", "config": {}}, "weights": [0.0]},
+        {"attack": record_of(FGSM(L_INF))["config"], "weights": [0.0]},
+        {**record_of(AdaptiveAttack(PGD(L_INF)))["config"], "weights": None},
+        {**record_of(AdaptiveAttack(PGD(L_INF)))["config"], "weights": ["all"]},
+        {**record_of(AdaptiveAttack(PGD(L_INF)))["config"], "weights": [-1.0]},
+    ],
+)
+def test_a_record_that_no_aimed_attack_can_be_made_of_is_refused(config):
+    entry = {"name": "pgd-detector", "class": "AdaptiveAttack", "config": config}
+    with pytest.raises(InputError, match=r"'pgd-detector', cannot be made again .*: evaluate again"):
+        recorded_attack(entry)
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="the name is looked up once more after the errors are caught")
+def test_a_record_without_a_name_is_refused():
+    with pytest.raises(InputError, match="evaluate again"):
+        recorded_attack(record_of(PGD(L_INF), name=None))
+
+
 def test_names_and_settings_load_no_tensorflow():
     program = """
 import sys

@@ -260,6 +260,19 @@ def test_structured_starts_out_of_place_are_refused(settings):
         PGD(**settings)
 
 
+@pytest.mark.xfail(strict=True, reason="infinity is a number of 0 or more")
+def test_a_step_without_end_is_refused_or_leaves_pixels_numbers():
+    """Infinity times a gradient of 0 is no number."""
+    images = np.full((1, 2, 2, 1), 0.5, np.float32)
+    model = linear_model(np.array([[1.0, 0], [0, 0], [0, 0], [0, 0]]))
+    try:
+        attack = PGD(ThreatModel("l_inf", 0.1), steps=2, step_size=float("inf"))
+    except InputError:
+        return
+    found = attack.perturb(model, tf.constant(images), tf.constant([0]), tf.constant([0, 0]))
+    assert np.isfinite(found).all()
+
+
 def test_names_tell_the_losses_apart():
     settings = [("cross_entropy", 0), ("margin", 0), ("dlr", 0), ("dlr", 9), ("cross_entropy", 9), ("margin", 9)]
     names = [PGD(loss=loss, targets=targets).name for loss, targets in settings]
