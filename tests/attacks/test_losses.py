@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from erkeras.attacks.losses import LOSSES, check_classes, check_loss
+from erkeras.attacks.losses import LOSSES, check_classes, check_loss, cross_entropy, kullback_leibler, loss_name
 from erkeras.errors import InputError
 
 COUNT, CLASSES = 40, 6
@@ -143,3 +143,43 @@ def test_unknown_losses_and_negative_targets_are_refused(loss, targets, given):
         check_loss("X", known, 3)
     with pytest.raises(InputError, match=given):
         check_loss("X", loss, targets)
+
+
+@pytest.mark.xfail(strict=True, reason="any number of 0 or more passes")
+def test_a_number_of_targets_that_is_not_whole_is_refused():
+    with pytest.raises(InputError, match=r"targets are 1\.5"):
+        check_loss("X", "margin", 1.5)
+
+
+@pytest.mark.parametrize("lead", [1.0, 20.0, 60.0])
+def test_cross_entropy_keeps_the_label_in_its_gradient(lead):
+    logits = tf.constant([[lead, 0.0, -1.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = cross_entropy(tf.constant([0]), logits)
+    gradient = tape.gradient(loss, logits).numpy()[0].astype(np.float64)
+    others = np.exp([-lead, -1 - lead])
+    np.testing.assert_allclose(gradient, np.array([-others.sum(), *others]) / (1 + others.sum()), rtol=1e-4)
+
+
+def test_kullback_leibler_is_the_divergence_of_the_predictions(logits):
+    attacked = np.random.default_rng(1).normal(size=logits.shape)
+    p, q = (np.exp(part) / np.exp(part).sum(axis=1, keepdims=True) for part in (logits, attacked))
+    found = kullback_leibler(tf.constant(logits), tf.constant(attacked))
+    np.testing.assert_allclose(found, np.sum(p * np.log(p / q), axis=1), rtol=1e-9)
+    np.testing.assert_allclose(kullback_leibler(tf.constant(logits), tf.constant(logits + 3)), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "name"),
+    [
+        ("cross_entropy", 0, "x-ce"),
+        ("margin", 0, "x-margin"),
+        ("dlr", 0, "x-dlr"),
+        ("cross_entropy", 9, "x-t-ce"),
+        ("margin", 9, "x-t-margin"),
+        ("dlr", 9, "x-t"),
+    ],
+)
+def test_names_tell_losses_and_targets_apart(loss, targets, name):
+    assert loss_name("x", loss, targets) == name

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from erkeras.attacks import FGSM, PGD, Victim
-from erkeras.attacks.victim import as_victim
+from erkeras.attacks.victim import as_victim, padded_batches
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
@@ -231,3 +231,17 @@ def test_unhashable_function_is_a_model(network, images):
 def test_outputs_of_another_shape_are_refused(model, images, labels):
     with pytest.raises(InputError, match="one row of logits or probabilities"):
         FGSM()(model, images, labels)
+
+
+def test_one_model_has_one_victim(network):
+    assert as_victim(network) is as_victim(network)
+    assert as_victim(as_victim(network)) is as_victim(network)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4)])
+def test_padded_batches_cover_the_rows_once(count, batch_size):
+    rows = np.arange(count) * 10
+    parts = list(padded_batches(rows, batch_size))
+    assert all(len(part) == batch_size for part, _ in parts)
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *(part[:real] for part, real in parts)]), rows)
+    assert all(np.all(part[real:] == part[0]) for part, real in parts)
