@@ -5,6 +5,8 @@ With `targets`, int `[n]`, a loss asks for that class; without, for any but the 
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import tensorflow as tf
 
 from erkeras.errors import InputError
@@ -85,7 +87,7 @@ def check_loss(attack: str, loss: str, targets: int) -> None:
     """Checks the settings of a loss; raises InputError for an unknown one, or a negative number of targets."""
     if loss not in LOSSES:
         raise InputError(f"{attack}'s loss is {loss!r}: give one of {', '.join(LOSSES)}.")
-    if targets < 0:
+    if isinstance(targets, bool) or not isinstance(targets, Integral) or targets < 0:
         raise InputError(f"{attack}'s targets are {targets}: give the number of target classes, or 0 for none.")
 
 

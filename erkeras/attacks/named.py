@@ -158,6 +158,8 @@ def recorded_attack(entry: Mapping[str, Any]) -> Attack:
         raise InputError(
             f"an attack of the record, {entry.get('name')!r}, cannot be made again ({error}): evaluate again."
         ) from error
-    if attack.name != entry["name"]:
-        raise InputError(f"a record calls {attack.name} {entry['name']!r}: it was changed by hand, so evaluate again.")
+    if attack.name != entry.get("name"):
+        raise InputError(
+            f"a record calls {attack.name} {entry.get('name')!r}: it was changed by hand, so evaluate again."
+        )
     return attack

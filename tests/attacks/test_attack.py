@@ -68,7 +68,6 @@ def test_unfit_images_and_labels_are_refused(images, labels, options, given):
         PGD(steps=1)(model, images, labels, **options)
 
 
-@pytest.mark.xfail(strict=True, reason="the number is not looked at")
 @pytest.mark.parametrize("internal_batch", [0, -3, 2.5])
 def test_an_internal_batch_that_holds_no_image_is_refused(points, internal_batch):
     with pytest.raises(InputError, match="internal"):

@@ -238,7 +238,6 @@ def test_a_record_that_no_aimed_attack_can_be_made_of_is_refused(config):
         recorded_attack(entry)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="the name is looked up once more after the errors are caught")
 def test_a_record_without_a_name_is_refused():
     with pytest.raises(InputError, match="evaluate again"):
         recorded_attack(record_of(PGD(L_INF), name=None))

@@ -22,6 +22,7 @@ def first_state(attack, batch):
         "loss": tf.fill([count], -np.inf),
         "success": tf.zeros([count], bool),
         "finished": tf.zeros([count], bool),
+        "answered": tf.ones([count], bool),
         "step": tf.zeros([count], tf.int32),
         **attack.initial(batch),
     }
