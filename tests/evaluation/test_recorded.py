@@ -287,7 +287,7 @@ def test_a_record_of_attacks_themselves_is_resumed_with_the_same_and_verified(sa
 )
 def test_a_record_of_attacks_themselves_is_not_resumed_with_others(saved_model, of_objects, tmp_path, others):
     record = shutil.copytree(of_objects, tmp_path / "record")
-    with pytest.raises(InputError, match="record was made with attacks .*: give the same settings"):
+    with pytest.raises(InputError, match=r"record was made with attacks .*: give the same settings"):
         Evaluation(saved_model, others, limit=40, record=record, resume=True).run()
     assert contents(record) == contents(of_objects)
 
@@ -389,13 +389,13 @@ def test_without_a_threat_it_is_the_one_that_the_card_reports(saved_model):
 
 def test_images_of_another_size_are_refused(saved_model):
     images = Split(np.zeros((4, 9, 8, 1), np.float32), np.zeros(4, np.int32), np.arange(4))
-    with pytest.raises(InputError, match="digits has images of 9 x 8 x 1 and .*digits takes 8 x 8 x 1"):
+    with pytest.raises(InputError, match=r"digits has images of 9 x 8 x 1 and .*digits takes 8 x 8 x 1"):
         evaluation(saved_model, images=images)
 
 
 def test_a_detector_that_is_not_there_is_refused(saved_model):
     settings = AttackSettings(("pgd",), with_detector=True)
-    with pytest.raises(InputError, match="the detector of .* was asked for, and it has none: leave it out"):
+    with pytest.raises(InputError, match=r"the detector of .* was asked for, and it has none: leave it out"):
         evaluation(saved_model / "1", settings, dataset="digits")
 
 

@@ -78,9 +78,9 @@ def test_every_setting_does_something_for_an_er_trades_with_all_of_them(name):
 
 def test_the_first_of_several_is_named():
     recipe = dataclasses.replace(PLAIN, training_ratio=0.0, steps=3, structured=0.5)
-    with pytest.raises(InputError, match="^structured was given"):
+    with pytest.raises(InputError, match=r"^structured was given"):
         check_effect(recipe, ["epochs", "structured", "steps"])
-    with pytest.raises(InputError, match="^steps was given"):
+    with pytest.raises(InputError, match=r"^steps was given"):
         check_effect(recipe, ["steps", "structured"])
 
 
