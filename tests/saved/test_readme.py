@@ -129,3 +129,15 @@ def test_every_table_is_whole():
     """As many cells in each line as in its head."""
     tables = re.findall(r"(?:^\|.*\n)+", render_card(GOLDEN), re.MULTILINE)
     assert [{line.count("|") for line in table.splitlines()} for table in tables] == [{6}, {7}, {3}]
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="a report without a job ends in an IndexError")
+def test_a_report_of_a_model_without_a_job_is_rendered():
+    assert "Measured" in render_card(dataclasses.replace(GOLDEN, job=None))
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="a report of another attack ends in a KeyError")
+def test_a_report_of_other_attacks_is_rendered():
+    summary = dataclasses.replace(GOLDEN.evaluation.summary, attacks={"square": 0.5})
+    report = dataclasses.replace(GOLDEN.evaluation, summary=summary, baseline=None)
+    assert "50.0%" in render_card(dataclasses.replace(GOLDEN, evaluation=report))
