@@ -149,7 +149,7 @@ def test_weights_and_outputs_that_are_no_numbers_are_refused(network, images, la
     with pytest.raises(InputError, match="outputs are not numbers for 12 of 12 clean images"):
         FGSM()(lambda images: network(images) * np.nan, images, labels)
     network.layers[1].kernel.assign(network.layers[1].kernel * np.nan)
-    with pytest.raises(InputError, match="weights .* are not all finite"):
+    with pytest.raises(InputError, match=r"weights .* are not all finite"):
         FGSM()(network, images, labels)
 
 

@@ -174,7 +174,6 @@ def test_slow_attacks_get_500_images_of_set_ii_and_a_quarter_of_set_i(saved_mode
     }
 
 
-@pytest.mark.xfail(strict=True, reason="check does not ask for the epsilon that a card without a report lacks")
 def test_a_missing_epsilon_is_found_without_tensorflow(saved_model, tmp_path):
     folder = shutil.copytree(saved_model, tmp_path / "model")
     write_card(folder, dataclasses.replace(read_card(folder), job=None, evaluation=None))

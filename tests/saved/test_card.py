@@ -172,7 +172,7 @@ def test_null_is_refused_where_a_value_has_to_be(path):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_epsilon_is_a_number(value):
     message = sentence_about(with_value(("evaluation", "threat", "epsilon"), value))
-    assert f"at evaluation.threat: epsilon is {value}: give a number of 0 or more;" in message
+    assert "at evaluation.threat.epsilon: Input should be a finite number" in message
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,6 @@ def test_an_epsilon_is_a_number(value):
     ],
     ids=words,
 )
-@pytest.mark.xfail(strict=True, reason="parse_card takes NaN for an accuracy, a threshold and every other number")
 def test_not_a_number_is_refused_where_there_may_be_none(path):
     sentence_about(with_value(path, math.nan))
 
@@ -252,7 +251,6 @@ def test_every_cut_card_is_refused():
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "carriage\rreturn", "separator\u2028"])
-@pytest.mark.xfail(strict=True, reason="the place of an error is made of the file's own keys, line breaks included")
 def test_a_key_of_two_lines_is_refused_in_one(key):
     sentence_about(with_value((key,), 1))
 

@@ -190,7 +190,6 @@ def test_a_detector_that_is_not_calibrated_is_refused(tiny_model, images, labels
     assert names(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="save takes any Detector, and load then refuses the folder that it wrote")
 def test_a_detector_that_cannot_be_loaded_is_refused(tiny_model, images, labels, tmp_path):
     model = tiny_model()
     detector = erkeras.KDDetector(model).fit(images, labels).calibrate(images, 1 - images)
@@ -239,7 +238,6 @@ def test_interrupted_in_the_middle_there_is_no_folder(tmp_path, monkeypatch, ste
     assert erkeras.load(tmp_path / "model").card.name == "model"
 
 
-@pytest.mark.xfail(strict=True, reason="save leaves its hidden .NAME.partial where it is interrupted")
 def test_interrupted_in_the_middle_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr("erkeras.serving.export_classifier", stops)
     with pytest.raises(OSError, match="no space left"):
