@@ -312,7 +312,9 @@ def test_two_classes_of_ones_own_that_do_not_fit_are_refused():
 
 
 def test_a_network_that_never_saw_an_image_is_refused():
-    encoder, classifier = Convolutions("channels_last"), called(Logits(), 3)
-    encoder.built = True
-    with pytest.raises(InputError, match="call the encoder once"):
+    encoder, classifier = Convolutions("channels_last"), Logits()
+    encoder.built = classifier.built = True
+    with pytest.raises(InputError, match="or call your own encoder once"):
         ERClassifier(encoder, classifier)
+    classifier = called(Logits(), 3)  # it knows
+    assert ERClassifier(encoder, classifier)._code_size == 3

@@ -22,9 +22,9 @@ def check_networks(encoder: keras.Model, classifier: keras.Model) -> None:
         raise InputError("the classifier ends in a softmax: let it end in logits, which the losses take.")
 
 
-def image_shape(encoder: keras.Model) -> tuple[int | None, ...] | None:
-    """Finds (height, width, channels) that an encoder was built for; None for one that does not know."""
-    shape = getattr(encoder, "input_shape", None) or (encoder.get_build_config() or {}).get("input_shape")
+def image_shape(network: keras.Model) -> tuple[int | None, ...] | None:
+    """Finds (height, width, channels) that a network was built for; None for one that does not know."""
+    shape = getattr(network, "input_shape", None) or (network.get_build_config() or {}).get("input_shape")
     flat = isinstance(shape, (tuple, list)) and all(side is None or isinstance(side, int) for side in shape)
     return tuple(shape[1:]) if shape and flat else None
 
@@ -64,9 +64,14 @@ def check_axes(name: str, network: keras.Model) -> None:
 
 
 def _size_of_one_code(encoder: keras.Model, classifier: keras.Model) -> int:
-    shape = image_shape(encoder)
+    shape, codes_shape = image_shape(encoder), image_shape(classifier)
     if shape is None or None in shape:
-        raise InputError("the size of the codes is unknown: call the encoder once on a batch of images of one size.")
+        if codes_shape and codes_shape[-1]:  # of a classifier that was called
+            return codes_shape[-1]
+        raise InputError(
+            "the size of the codes is unknown: give a Sequential or Functional encoder or classifier, or call your own "
+            "encoder once on a batch of images and set no `built` of it."
+        )
     codes = encoder(tf.zeros([1, *shape]), training=False)
     try:
         if len(codes.shape) == 2:
