@@ -10,6 +10,7 @@ import tensorflow as tf
 from erkeras import randomness
 from erkeras.arguments import check_counts
 from erkeras.errors import InputError
+from erkeras.models.image_model import ImageModel
 from erkeras.models.networks.checks import check_axes
 from erkeras.models.precision import at_least_float32
 
@@ -20,7 +21,7 @@ _OPTIONS = ("steps", "restarts", "step_size", "momentum", "seed")
 
 
 @keras.saving.register_keras_serializable("erkeras")
-class DefenseGAN(keras.Model):
+class DefenseGAN(ImageModel):
     """A purifier in front of a classifier: `model(images)` gives the classifier's logits of G(z*), where
 
         z* = argmin_z mean((G(z) - image)^2)
@@ -93,7 +94,7 @@ class DefenseGAN(keras.Model):
         self._search = tf.function(
             self._nearest, input_signature=[tf.TensorSpec((None, *self._image_shape))], autograph=False
         )
-        self.built = True
+        self.build((None, *self._image_shape))
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return at_least_float32(self.classifier(self.purify(images), training=False))

@@ -13,6 +13,7 @@ from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack
 from erkeras.errors import InputError
 from erkeras.models import backend  # noqa: F401  refuses other backends
+from erkeras.models.image_model import ImageModel
 from erkeras.models.layers import noise_of_pass
 from erkeras.models.networks.checks import check_networks, code_size, image_shape
 from erkeras.models.objectives import CrossEntropy, mean_loss
@@ -31,7 +32,7 @@ _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "pri
 
 
 @keras.saving.register_keras_serializable("erkeras")
-class ERClassifier(keras.Model):
+class ERClassifier(ImageModel):
     """A classifier whose codes are pushed towards a prior while it trains against an adversary.
 
     `model(images)` gives logits; images are float `[n, height, width, channels]` in [0, 1], labels int `[n]`.
@@ -111,9 +112,6 @@ class ERClassifier(keras.Model):
             self._divergence = keras.metrics.Mean(name=regularizer.estimate_name)
         self.build((None, *(image_shape(encoder) or ())))
 
-    def build(self, input_shape: Any) -> None:
-        """Makes nothing, as all parts are built: Keras notes the shape of the images, for `export`."""
-
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if training or self.passes == 1:
             return self._one_pass(images, training)
@@ -135,13 +133,6 @@ class ERClassifier(keras.Model):
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Codes `[n, code_size]` of images, in inference mode."""
         return at_least_float32(self.encoder(images, training=False))
-
-    def export(self, filepath: Any, *arguments: Any, input_signature: Any = None, **options: Any) -> None:
-        """Exports the logits as `keras.Model.export` does, of a model too that was loaded and not called yet."""
-        shape = self.get_build_config()["input_shape"]
-        if input_signature is None and len(shape) > 1:
-            input_signature = [keras.InputSpec(self.variable_dtype, tuple(shape))]
-        super().export(filepath, *arguments, input_signature=input_signature, **options)
 
     def compile(
         self,
@@ -322,7 +313,8 @@ class ERClassifier(keras.Model):
         return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**_deserialize(config))
+        # The optimizers were saved with or without the scaling of their losses.
+        self.compile(**_deserialize(config), auto_scale_loss=False)
 
     def save_own_variables(self, store: Any) -> None:
         # Keras leaves the states of layers' seed generators (Dropout, noise) out of its files: a model that

@@ -160,6 +160,16 @@ def test_export_of_keras_works(tiny_model, images, labels, tmp_path, when):
     np.testing.assert_allclose(exported.serve(tf.constant(images)), model(images), atol=1e-6)
 
 
+def test_export_of_an_ensemble_and_behind_a_purifier_works(tiny_model, images, tmp_path):
+    generator = keras.Sequential([keras.Input((3,)), layers.Dense(16), layers.Reshape((4, 4, 1))])
+    classifier = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3)])
+    purified = DefenseGAN(generator, classifier, steps=2, restarts=2)
+    for name, model in (("ensemble", tiny_model(passes=2)), ("purified", purified)):
+        model.export(tmp_path / name, verbose=False)
+        exported = tf.saved_model.load(tmp_path / name)
+        np.testing.assert_allclose(exported.serve(tf.constant(images)), model(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("first", OPTIMIZERS)
 def test_one_optimizer_in_two_places_is_refused(tiny_model, first):
     model = tiny_model()
@@ -314,7 +324,7 @@ def test_two_classes_of_ones_own_that_do_not_fit_are_refused():
 def test_a_network_that_never_saw_an_image_is_refused():
     encoder, classifier = Convolutions("channels_last"), Logits()
     encoder.built = classifier.built = True
-    with pytest.raises(InputError, match="or call your own encoder once"):
+    with pytest.raises(InputError, match="or call your own encoder, "):
         ERClassifier(encoder, classifier)
     classifier = called(Logits(), 3)  # it knows
     assert ERClassifier(encoder, classifier)._code_size == 3

@@ -131,6 +131,13 @@ def test_training_goes_on_bit_for_bit(tiny_model, images, labels, tmp_path):
     assert isinstance(restored.critic_optimizer, LossScaleOptimizer)
 
 
+def test_a_model_without_scaling_is_loaded_without(tiny_model, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    tiny_model(compiled={"auto_scale_loss": False}).save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    assert not any(isinstance(getattr(restored, name), LossScaleOptimizer) for name in OPTIMIZERS)
+
+
 @pytest.mark.parametrize("part", ["mmd", "gaussian code", "noise of bfloat16"])
 def test_other_parts_train(digits, part):
     keras.config.set_dtype_policy("mixed_float16")

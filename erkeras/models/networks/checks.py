@@ -70,7 +70,7 @@ def _size_of_one_code(encoder: keras.Model, classifier: keras.Model) -> int:
             return codes_shape[-1]
         raise InputError(
             "the size of the codes is unknown: give a Sequential or Functional encoder or classifier, or call your own "
-            "encoder once on a batch of images and set no `built` of it."
+            "encoder, which must not set `built` itself, once on a batch of images."
         )
     codes = encoder(tf.zeros([1, *shape]), training=False)
     try:
