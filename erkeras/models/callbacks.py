@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from erkeras.errors import InputError
 from erkeras.files import write_text
+
+#: The first that the logs have is what counts.
+_ACCURACIES = ("val_adversarial_accuracy", "val_clean_accuracy")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -27,6 +32,10 @@ class Checkpoint(keras.callbacks.Callback):
         if checkpoint.step:
             left = steps_per_epoch - checkpoint.step
             model.fit(rest, steps_per_epoch=left, initial_epoch=epoch, epochs=epoch + 1, callbacks=[checkpoint])
+
+    Keras' `BackupAndRestore` writes over the weights first, and then over the number of the epoch. A kill in between
+    pairs new weights with an old number, with `double_checkpoint` too. Its `save_freq` counts batches, not seconds. It
+    begins an epoch that was half done anew, and keeps no history.
 
     Args:
         folder: where the checkpoint lives; made if missing.
@@ -105,15 +114,21 @@ class Checkpoint(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Ends training with the weights of the epoch of the highest robust validation accuracy (Rice et al. 2020).
 
-    It is the clean one where there is no adversary; of equals the first counts. The weights lie on disk, so that a
-    training that is killed and resumed ends with the same ones; the file of a new best is whole before the old one
-    goes, as it would not be with Keras' ModelCheckpoint.
+    It is the clean one where there is no adversary; of equals the first counts. An epoch without validation, as
+    `validation_freq` leaves some, does not count. The weights lie on disk, so that a training that is killed and
+    resumed ends with the same ones.
+
+    Keras' `ModelCheckpoint(save_best_only=True)` writes over its one file, which a kill in between leaves broken; it
+    does not know after a restart what the best was; and it does not put the weights back when training ends.
 
     Args:
         folder: where they live; made if missing.
 
     Attributes:
         epoch: the best one so far, from 1; 0 before the first.
+
+    Raises:
+        InputError: at the end of a training that validated no epoch. The first such epoch warns of it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -123,8 +138,20 @@ class KeepBest(keras.callbacks.Callback):
         self.epoch, self._accuracy = 0, -1.0
         if self._state.exists():
             self.epoch, self._accuracy = json.loads(self._state.read_text())
+        self._skipped = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._skipped = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not any(name in (logs or {}) for name in _ACCURACIES):
+            if not self.epoch and not self._skipped:
+                warnings.warn(
+                    f"KeepBest passes over epoch {epoch + 1}, which was not validated: give fit validation_data.",
+                    stacklevel=2,
+                )
+            self._skipped += 1
+            return
         accuracy = robust_validation_accuracy(logs or {})
         if accuracy > self._accuracy:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +163,11 @@ class KeepBest(keras.callbacks.Callback):
                 before.unlink(missing_ok=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._skipped and not self.epoch:
+            raise InputError(
+                f"KeepBest saw {self._skipped} epochs and none was validated, so that the model has the weights of the "
+                "last: give fit validation_data."
+            )
         if self.epoch:
             self.model.load_weights(self._weights)
             # As fit ends: the optimizer's averages, where it keeps them.
@@ -148,7 +180,7 @@ class KeepBest(keras.callbacks.Callback):
 
 def robust_validation_accuracy(logs: dict[str, float]) -> float:
     """Finds the accuracy in the logs of an epoch of `fit`: under the adversary, or clean where there is none."""
-    return float(logs.get("val_adversarial_accuracy", logs.get("val_clean_accuracy", 0.0)))
+    return float(next((logs[name] for name in _ACCURACIES if name in logs), 0.0))
 
 
 def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:

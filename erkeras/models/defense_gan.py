@@ -10,6 +10,9 @@ import tensorflow as tf
 from erkeras import randomness
 from erkeras.arguments import check_counts
 from erkeras.errors import InputError
+from erkeras.models.image_model import ImageModel
+from erkeras.models.networks.checks import check_axes
+from erkeras.models.precision import at_least_float32
 
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
@@ -18,7 +21,7 @@ _OPTIONS = ("steps", "restarts", "step_size", "momentum", "seed")
 
 
 @keras.saving.register_keras_serializable("erkeras")
-class DefenseGAN(keras.Model):
+class DefenseGAN(ImageModel):
     """A purifier in front of a classifier: `model(images)` gives the classifier's logits of G(z*), where
 
         z* = argmin_z mean((G(z) - image)^2)
@@ -77,6 +80,7 @@ class DefenseGAN(keras.Model):
                 f"the generator makes images of shape {self._image_shape} and the classifier takes {taken[1:]}: make "
                 "them fit."
             )
+        check_axes("classifier", classifier)
         # A frozen copy, so that a tape which watches all variables does not follow every step of the search.
         self.generator = keras.models.clone_model(generator)
         self.generator.set_weights(generator.get_weights())
@@ -90,10 +94,10 @@ class DefenseGAN(keras.Model):
         self._search = tf.function(
             self._nearest, input_signature=[tf.TensorSpec((None, *self._image_shape))], autograph=False
         )
-        self.built = True
+        self.build((None, *self._image_shape))
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.classifier(self.purify(images), training=False)
+        return at_least_float32(self.classifier(self.purify(images), training=False))
 
     def purify(self, images: tf.Tensor) -> tf.Tensor:
         """G(z*), float32 like the images `[n, height, width, channels]`; its gradient is the identity."""
@@ -111,7 +115,7 @@ class DefenseGAN(keras.Model):
         def step(latent: tf.Tensor, velocity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(latent)
-                errors = _mean_squared(self.generator(latent, training=False) - targets)
+                errors = _mean_squared(at_least_float32(self.generator(latent, training=False)) - targets)
             velocity = self.momentum * velocity + tape.gradient(errors, latent)
             return latent - self.step_size * velocity, velocity
 
@@ -122,7 +126,7 @@ class DefenseGAN(keras.Model):
             maximum_iterations=self.steps,
             parallel_iterations=1,  # more would only cost memory
         )
-        made = self.generator(latent, training=False)
+        made = at_least_float32(self.generator(latent, training=False))
         errors = tf.reshape(_mean_squared(made - targets), [count, self.restarts])
         nearest = tf.argmin(errors, axis=1, output_type=tf.int32)
         return tf.gather(made, tf.range(count) * self.restarts + nearest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +11,17 @@ import tensorflow as tf
 
 from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack
-from erkeras.attacks.divergence_pgd import DivergencePGD
-from erkeras.attacks.fgsm import FGSM
-from erkeras.attacks.pgd import PGD
 from erkeras.errors import InputError
 from erkeras.models import backend  # noqa: F401  refuses other backends
+from erkeras.models.image_model import ImageModel
 from erkeras.models.layers import noise_of_pass
-from erkeras.models.networks.checks import check_networks, code_size
-from erkeras.models.objectives import CrossEntropy
-from erkeras.models.precision import in_bfloat16
+from erkeras.models.networks.checks import check_networks, code_size, image_shape
+from erkeras.models.objectives import CrossEntropy, mean_loss
+from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
+from erkeras.models.precision import at_least_float32, in_bfloat16
 from erkeras.models.priors import StandardNormal
 from erkeras.models.regularizers import Regularizer
+from erkeras.models.steps import codes_keeping_statistics, not_cheap, unpack
 from erkeras.randomness import StepStream
 
 _serialize = keras.saving.serialize_keras_object
@@ -33,7 +32,7 @@ _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "pri
 
 
 @keras.saving.register_keras_serializable("erkeras")
-class ERClassifier(keras.Model):
+class ERClassifier(ImageModel):
     """A classifier whose codes are pushed towards a prior while it trains against an adversary.
 
     `model(images)` gives logits; images are float `[n, height, width, channels]` in [0, 1], labels int `[n]`.
@@ -55,7 +54,7 @@ class ERClassifier(keras.Model):
             cross-entropy by default.
         prior: P_Z; the standard normal by default.
         clean_fraction: fraction of each batch that stays clean. 0 is Algorithm 1; the authors' code mixes evenly.
-        epsilon_warm_up: steps over which the adversary's epsilon rises linearly from 0; 0 to start in full.
+        epsilon_warm_up: batches over which the adversary's epsilon rises linearly from 0; 0 to start in full.
         inner_bfloat16: run the adversary's forward and backward passes in bfloat16 (variables, losses and the
             perturbation stay float32). Encoder and classifier must be Sequential or Functional.
         passes: members of the ensemble at prediction, for networks with `NoiseLayer`s (RSE): the logits are then
@@ -106,17 +105,17 @@ class ERClassifier(keras.Model):
         if regularizer is not None:
             regularizer.build_for(self._code_size)
         self._inner_logits = in_bfloat16(encoder, classifier) if inner_bfloat16 else self._one_pass
-        self._loss_mean = keras.metrics.Mean(name="loss")
         self._clean_accuracy = keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")
         if adversary is not None:
             self._adversarial_accuracy = keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy")
         if regularizer is not None:
             self._divergence = keras.metrics.Mean(name=regularizer.estimate_name)
-        self.built = True
+        self.build((None, *(image_shape(encoder) or ())))
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if training or self.passes == 1:
             return self._one_pass(images, training)
+        images = at_least_float32(images)
 
         def log_softmax(number: tf.Tensor) -> tf.Tensor:
             with noise_of_pass(number):
@@ -127,11 +126,13 @@ class ERClassifier(keras.Model):
 
     def classify(self, images: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
         """Logits `[n, classes]` of images whose codes (`embed`) are known already, in inference mode."""
-        return self.classifier(codes, training=False) if self.passes == 1 else self(images, training=False)
+        if self.passes > 1:
+            return self(images, training=False)
+        return at_least_float32(self.classifier(codes, training=False))
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Codes `[n, code_size]` of images, in inference mode."""
-        return self.encoder(images, training=False)
+        return at_least_float32(self.encoder(images, training=False))
 
     def compile(
         self,
@@ -140,7 +141,9 @@ class ERClassifier(keras.Model):
         regularizer_optimizer: Any = "adam",
         **kwargs: Any,
     ) -> None:
-        """Sets the three optimizers of Algorithm 1.
+        """Sets the three optimizers of Algorithm 1; under mixed_float16 each scales its own loss.
+
+        Metrics given here see what `clean_accuracy` sees, in training and in validation: the logits of clean images.
 
         Args:
             optimizer: line 8, encoder and classifier. With `use_ema`, `fit` ends with their averages over steps, as
@@ -151,21 +154,45 @@ class ERClassifier(keras.Model):
         """
         if "loss" in kwargs:
             raise InputError("compile was given a loss: give it to the constructor instead, as objective=.")
-        super().compile(optimizer=optimizer, **kwargs)
-        self.critic_optimizer = keras.optimizers.get(critic_optimizer)
-        self.regularizer_optimizer = keras.optimizers.get(regularizer_optimizer)
-        # Built now, each on its own variables: saved states find their place before the first step.
-        self.optimizer.build(self._network_variables)
+        optimizer, self.critic_optimizer, self.regularizer_optimizer = ready_optimizers(
+            self,
+            kwargs.get("auto_scale_loss", True),
+            optimizer=optimizer,
+            critic_optimizer=critic_optimizer,
+            regularizer_optimizer=regularizer_optimizer,
+        )
+        build_for(optimizer, self._network_variables)
         if self.regularizer is not None:
             if self.regularizer.trainable_variables:
-                self.critic_optimizer.build(self.regularizer.trainable_variables)
+                build_for(self.critic_optimizer, self.regularizer.trainable_variables)
             if self.regularizer.has_line_9:
-                self.regularizer_optimizer.build(self.encoder.trainable_variables)
+                build_for(self.regularizer_optimizer, self.encoder.trainable_variables)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """Computes sum(weight loss) / n of the objective, as Keras weighs, plus the penalties of layers: a scalar.
+
+        Penalties are weight decay and what encoder and classifier `add_loss`. A regularizer is logged by its own name.
+
+        Args:
+            x: images; an objective may ask for their logits beside those of the adversarial batch.
+            y: int labels `[n]`.
+            y_pred: logits `[n, classes]`: in training of the adversarial batch.
+            sample_weight: `[n]`, or None.
+            training: whether `y_pred` was computed in training mode.
+        """
+        penalties = self.encoder.losses + self.classifier.losses
+        asks = getattr(self.objective, "uses_clean_logits", False)
+        clean = [self(x, training=True) if training else y_pred] if asks else []
+        loss = mean_loss(self.objective(y, y_pred, *clean), sample_weight)
+        return tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)])
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One round of Algorithm 1; the numbers are its lines."""
-        images, labels, sample_weight = _unpack(data)
-        step = tf.cast(self.optimizer.iterations, tf.int64)
+        images, labels, sample_weight = unpack(data)
+        step = tf.cast(batches_seen(self.optimizer), tf.int64)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         clean_logits = None if self.adversary is None else self._inner_logits(images)  # for the log alone
 
@@ -178,8 +205,7 @@ class ERClassifier(keras.Model):
 
         with tf.GradientTape() as tape:
             # 6: codes Q(x_i)
-            codes = self.encoder(adversarial, training=True)
-            penalties = list(self.encoder.losses)  # of layers: weight decay, the KL of a stochastic code
+            codes = at_least_float32(self.encoder(adversarial, training=True))
 
             # 7: the critic ascends lambda / n sum D(z_i) - D(Q(x_i))
             if self.regularizer is not None:
@@ -187,35 +213,33 @@ class ERClassifier(keras.Model):
                     divergence = self.regularizer.update(codes, prior_samples, self.critic_optimizer)
 
             # 8: encoder and classifier descend 1 / n sum loss(C(Q(x_i)), y_i)
-            logits = self.classifier(codes, training=True)
-            penalties += self.classifier.losses
-            clean = [self(images, training=True)] if self._uses_clean_logits else []
-            losses = self.objective(labels, logits, *clean)
-            loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
-            descent = tf.add_n([loss, *penalties])
+            logits = at_least_float32(self.classifier(codes, training=True))
+            loss = descent = self.compute_loss(images, labels, logits, sample_weight)
             if self.regularizer is not None and self.regularizer.joins_line_8:
-                descent += self.regularizer.loss(codes, prior_samples)
-            descent /= replicas
+                descent += at_least_float32(self.regularizer.loss(codes, prior_samples))
+            descent = self.optimizer.scale_loss(descent / replicas)
         variables = self._network_variables
         self.optimizer.apply(tape.gradient(descent, variables), variables)
 
         # 9: the encoder ascends lambda / n sum D(Q(x_i)), with codes of the encoder that line 8 has moved
         if self.regularizer is not None and self.regularizer.has_line_9:
             with tf.GradientTape() as tape:
-                codes = self._codes_keeping_statistics(adversarial)
-                descent = self.regularizer.loss(codes, prior_samples) / replicas
+                codes = codes_keeping_statistics(self.encoder, adversarial)
+                descent = at_least_float32(self.regularizer.loss(codes, prior_samples)) / replicas
+                descent = self.regularizer_optimizer.scale_loss(descent)
             variables = self.encoder.trainable_variables
             self.regularizer_optimizer.apply(tape.gradient(descent, variables), variables)
 
-        self._loss_mean.update_state(losses, sample_weight)
-        self._clean_accuracy.update_state(labels, logits if clean_logits is None else clean_logits, sample_weight)
+        clean_logits = logits if clean_logits is None else clean_logits
+        self._loss_tracker.update_state(loss, tf.shape(images)[0])
+        self._clean_accuracy.update_state(labels, clean_logits, sample_weight)
         if self.adversary is not None:
             rows = slice(first_attacked, None)
             weights = None if sample_weight is None else sample_weight[rows]
             self._adversarial_accuracy.update_state(labels[rows], logits[rows], weights)
         if self.regularizer is not None:
             self._divergence.update_state(divergence)
-        return self.compute_metrics(images, labels, logits, sample_weight)
+        return self.compute_metrics(images, labels, clean_logits, sample_weight)
 
     def without_training_state(self) -> ERClassifier:
         """A model of the same networks, not compiled and without the regularizer's variables."""
@@ -228,14 +252,14 @@ class ERClassifier(keras.Model):
         overfitting, Wong, Rice and Kolter 2020), and validation must see it.
         Every image starts from the same random perturbation, so that the result does not depend on the batches.
         """
-        images, labels, sample_weight = _unpack(data)
+        images, labels, sample_weight = unpack(data)
         logits = self(images, training=False)
-        clean = [logits] if self._uses_clean_logits else []
-        self._loss_mean.update_state(self.objective(labels, logits, *clean), sample_weight)
+        loss = self.compute_loss(images, labels, logits, sample_weight, training=False)
+        self._loss_tracker.update_state(loss, tf.shape(images)[0])
         self._clean_accuracy.update_state(labels, logits, sample_weight)
         if self.adversary is not None:
             seeds = tf.tile(tf.constant([[self.seed, 0]], tf.int64), [tf.shape(images)[0], 1])
-            adversarial = _not_cheap(self.adversary).perturb(self._inner_logits, images, labels, seeds)
+            adversarial = not_cheap(self.adversary).perturb(self._inner_logits, images, labels, seeds)
             self._adversarial_accuracy.update_state(labels, self(adversarial, training=False), sample_weight)
         results = self.compute_metrics(images, labels, logits, sample_weight)
         if self.regularizer is not None:  # an estimate of training alone
@@ -243,20 +267,11 @@ class ERClassifier(keras.Model):
         return results
 
     @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        # Keras keeps a "loss" of its own, which nothing updates here: this model's takes its place.
-        return list({metric.name: metric for metric in super().metrics}.values())
-
-    @property
     def _network_variables(self) -> list[keras.Variable]:
         return self.encoder.trainable_variables + self.classifier.trainable_variables
 
-    @property
-    def _uses_clean_logits(self) -> bool:
-        return getattr(self.objective, "uses_clean_logits", False)
-
     def _one_pass(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        return self.classifier(self.encoder(images, training=training), training=training)
+        return at_least_float32(self.classifier(self.encoder(images, training=training), training=training))
 
     def _attack_batch(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """The batch of line 4 and the position of its first attacked image."""
@@ -272,15 +287,6 @@ class ERClassifier(keras.Model):
             self._inner_logits, images[first:], labels[first:], self._step_seed(step, StepStream.ADVERSARY), scale
         )
         return tf.concat([images[:first], attacked], axis=0), first
-
-    def _codes_keeping_statistics(self, images: tf.Tensor) -> tf.Tensor:
-        """Codes in training mode that leave BatchNorm's statistics, which line 6 has moved, where they are."""
-        statistics = self.encoder.non_trainable_weights  # the states of random numbers are none
-        before = [tf.identity(variable) for variable in statistics]
-        codes = self.encoder(images, training=True)
-        for variable, value in zip(statistics, before, strict=True):
-            variable.assign(value)
-        return codes
 
     def _step_seed(self, step: tf.Tensor, stream: StepStream) -> tf.Tensor:
         """Key `[2]` of one draw of one step: a function of (seed, step, replica, stream) alone."""
@@ -307,7 +313,8 @@ class ERClassifier(keras.Model):
         return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        self.compile(**_deserialize(config))
+        # The optimizers were saved with or without the scaling of their losses.
+        self.compile(**_deserialize(config), auto_scale_loss=False)
 
     def save_own_variables(self, store: Any) -> None:
         # Keras leaves the states of layers' seed generators (Dropout, noise) out of its files: a model that
@@ -325,23 +332,3 @@ class ERClassifier(keras.Model):
     def _seed_states(self) -> list[keras.Variable]:
         weights = {id(variable) for variable in self.weights}
         return [variable for variable in self.variables if id(variable) not in weights]
-
-
-def _unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if not images.dtype.is_floating:
-        raise InputError(f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1].")
-    if labels is None or ((labels.shape.rank or 1) > 1 and labels.shape[-1] != 1):
-        shape = None if labels is None else labels.shape
-        raise InputError(f"the labels have shape {shape}: give one integer for each image, not one-hot vectors.")
-    labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
-    return images, labels, None if sample_weight is None else tf.cast(sample_weight, images.dtype)
-
-
-def _not_cheap(adversary: Any) -> Any:
-    """FGSM, and PGD of fewer than five steps, as PGD of ten."""
-    if isinstance(adversary, FGSM):
-        adversary = PGD(adversary.threat, steps=1)
-    if not isinstance(adversary, (PGD, DivergencePGD)) or adversary.steps >= 5:
-        return adversary
-    return dataclasses.replace(adversary, steps=10, step_size=None)

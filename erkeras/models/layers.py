@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from erkeras.errors import InputError
+from erkeras.models.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable("erkeras")
@@ -55,8 +56,7 @@ class GaussianCode(keras.layers.Layer):
         if not training:
             return mean
         log_variance = self.log_variance(inputs)
-        divergence = tf.reduce_sum(mean**2 + tf.exp(log_variance) - log_variance - 1, axis=1) / 2
-        self.add_loss(self.coefficient * tf.reduce_mean(divergence))
+        self.add_loss(self.coefficient * _divergence(at_least_float32(mean), at_least_float32(log_variance)))
         noise = keras.random.normal(tf.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + tf.exp(log_variance / 2) * noise
 
@@ -65,6 +65,10 @@ class GaussianCode(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "coefficient": self.coefficient}
+
+
+def _divergence(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.reduce_sum(mean**2 + tf.exp(log_variance) - log_variance - 1, axis=1) / 2)
 
 
 _PASS: contextvars.ContextVar[Any] = contextvars.ContextVar("pass", default=0)

@@ -1,4 +1,4 @@
-"""The adversary's passes in bfloat16, on the variables of a float32 model."""
+"""Precision: what is taken in float32 under any policy, and the adversary's passes in bfloat16."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import keras
 import tensorflow as tf
 
 from erkeras.errors import InputError
+
+
+def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
+    """Casts float16 and bfloat16 to float32, as Keras does before a loss; leaves float32 and float64 as they are."""
+    return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
 
 
 def in_bfloat16(*networks: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from erkeras.errors import InputError
 from erkeras.models.networks.critics import build_critic
+from erkeras.models.precision import at_least_float32
 
 COUPLINGS = ("separate", "joint")
 
@@ -57,6 +58,8 @@ class Regularizer(keras.layers.Layer):
 
     def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
         """Trains the regularizer's own variables, where it has any, on codes and prior samples `[n, code_size]`.
+
+        As in Keras, take the gradient of `optimizer.scale_loss(loss)`: under mixed_float16 the optimizer divides it.
 
         Returns:
             Scalar estimate of the divergence, before the update.
@@ -109,19 +112,19 @@ class WassersteinCritic(Regularizer):
         self.built = True
 
     def update(self, codes: tf.Tensor, prior_samples: tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-        critic = self.critic
         with tf.GradientTape() as tape:
-            distance = tf.reduce_mean(critic(prior_samples, training=True)) - tf.reduce_mean(
-                critic(codes, training=True)
-            )
-            descent = -self.coefficient * distance / _replicas()
-        variables = critic.trainable_variables
+            distance = self._mean_score(prior_samples) - self._mean_score(codes)
+            descent = optimizer.scale_loss(-self.coefficient * distance / _replicas())
+        variables = self.critic.trainable_variables
         optimizer.apply(tape.gradient(descent, variables), variables)
         self._clip_weights()
         return distance
 
     def loss(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
-        return -self.coefficient * tf.reduce_mean(self.critic(codes, training=True))
+        return -self.coefficient * self._mean_score(codes)
+
+    def _mean_score(self, codes: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(at_least_float32(self.critic(codes, training=True)))
 
     def _clip_weights(self) -> None:
         for variable in self.critic.trainable_variables:

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 
 from erkeras.errors import InputError
+from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
+from erkeras.models.precision import at_least_float32
 from erkeras.randomness import GeneratorStream
 
 
@@ -52,33 +54,32 @@ class WassersteinGAN(keras.Model):
         self.built = True
 
     def compile(self, optimizer: Any = "adam", critic_optimizer: Any = "adam", **kwargs: Any) -> None:
-        """Sets the optimizers of the generator and of the critic."""
+        """Sets the optimizers of the generator and of the critic; under mixed_float16 each scales its own loss."""
+        optimizer, self.critic_optimizer = ready_optimizers(
+            self, kwargs.get("auto_scale_loss", True), optimizer=optimizer, critic_optimizer=critic_optimizer
+        )
+        build_for(optimizer, self.generator.trainable_variables)
+        build_for(self.critic_optimizer, self.critic.trainable_variables)
         super().compile(optimizer=optimizer, **kwargs)
-        self.critic_optimizer = keras.optimizers.get(critic_optimizer)
-        # Built now: saved states find their place before the first step.
-        self.optimizer.build(self.generator.trainable_variables)
-        self.critic_optimizer.build(self.critic.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Makes the critic's updates, then one of the generator."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        step = tf.cast(self.optimizer.iterations, tf.int64)
+        step = tf.cast(batches_seen(self.optimizer), tf.int64)
         parts = self._parts(images)
         for number, real in enumerate(parts):
             latent, mixture = self.draws(step, number, tf.shape(real)[0])
-            fake = self.generator(latent, training=True)
+            fake = at_least_float32(self.generator(latent, training=True))
             between = mixture * real + (1 - mixture) * fake
             with tf.GradientTape() as tape:
-                distance = tf.reduce_mean(self.critic(real, training=True)) - tf.reduce_mean(
-                    self.critic(fake, training=True)
-                )
+                distance = self._mean_score(real) - self._mean_score(fake)
                 penalty = gradient_penalty(self.critic, between)
-                descent = self.penalty * penalty - distance
+                descent = self.critic_optimizer.scale_loss(self.penalty * penalty - distance)
             variables = self.critic.trainable_variables
             self.critic_optimizer.apply(tape.gradient(descent, variables), variables)
         latent, _ = self.draws(step, self.critic_updates, tf.shape(parts[0])[0])
         with tf.GradientTape() as tape:
-            descent = -tf.reduce_mean(self.critic(self.generator(latent, training=True), training=True))
+            descent = self.optimizer.scale_loss(-self._mean_score(self.generator(latent, training=True)))
         variables = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(descent, variables), variables)
         # Of the last critic, the best of this step.
@@ -109,6 +110,9 @@ class WassersteinGAN(keras.Model):
             tf.random.stateless_uniform([count, 1, 1, 1], mixture_key, alg="philox"),
         )
 
+    def _mean_score(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(at_least_float32(self.critic(images, training=True)))
+
     def _parts(self, images: tf.Tensor) -> list[tf.Tensor]:
         count = images.shape[0]
         if count is None or count % self.critic_updates:
@@ -128,7 +132,7 @@ def gradient_penalty(critic: Any, images: tf.Tensor) -> tf.Tensor:
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        scores = critic(images, training=True)
+        scores = at_least_float32(critic(images, training=True))
     gradient = tape.gradient(scores, images)
     # A root has no slope at 0, where a critic is flat.
     lengths = tf.sqrt(tf.reduce_sum(gradient**2, axis=[1, 2, 3]) + 1e-12)

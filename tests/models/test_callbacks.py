@@ -7,6 +7,7 @@ import tensorflow as tf
 from helpers.training_state import assert_same
 from keras import layers
 
+from erkeras.errors import InputError
 from erkeras.models import Checkpoint, ERClassifier, KeepBest, catastrophic_overfitting
 from erkeras.models.callbacks import robust_validation_accuracy
 
@@ -250,6 +251,31 @@ def test_without_an_adversary_the_clean_accuracy_counts(tiny_networks, tmp_path)
     for epoch, accuracy in enumerate((0.5, 0.7, 0.6)):
         keeper.on_epoch_end(epoch, {"val_clean_accuracy": accuracy})
     assert keeper.epoch == 2
+
+
+def test_training_without_validation_is_refused(tiny_model, images, labels, tmp_path):
+    model, keeper = tiny_model(), KeepBest(tmp_path)
+    with (
+        pytest.warns(UserWarning, match="epoch 1, which was not validated"),
+        pytest.raises(InputError, match="validation_data"),
+    ):
+        model.fit(images, labels, epochs=2, verbose=0, callbacks=[keeper])
+    assert keeper.epoch == 0
+
+
+@pytest.mark.filterwarnings("ignore:KeepBest passes over")
+def test_epochs_without_validation_do_not_count(tiny_model, images, labels, tmp_path):
+    """Not even where the accuracy of the others is 0."""
+    keeper = KeepBest(tmp_path)
+    wrong = tiny_model().predict(images, verbose=0).argmin(axis=1)
+    tiny_model(adversary=None).fit(
+        images, labels, epochs=4, verbose=0, callbacks=[keeper], validation_data=(images, wrong), validation_freq=[3]
+    )
+    assert keeper.epoch == 3
+    # Gone on with, from a folder that knows an epoch.
+    resumed = KeepBest(tmp_path)
+    tiny_model(adversary=None).fit(images, labels, epochs=1, verbose=0, callbacks=[resumed])
+    assert resumed.epoch == 3
 
 
 def test_the_best_epoch_of_averages_is_their_average(tiny_model, images, labels, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
+from erkeras.models.networks.channels_last import Conv2D, Flatten, MaxPooling2D
 from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
@@ -14,11 +15,11 @@ def build_colour_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: in
     layers: list[keras.layers.Layer] = []
     for filters, strides in ((32, 1), (64, 2), (128, 2)):
         layers += [
-            keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False),
+            Conv2D(filters, 3, strides=strides, padding="same", use_bias=False),
             keras.layers.BatchNormalization(),
             keras.layers.ReLU(),
         ]
-    layers += [keras.layers.MaxPooling2D(2), keras.layers.Flatten(), keras.layers.Dense(256, activation="relu")]
+    layers += [MaxPooling2D(2), Flatten(), keras.layers.Dense(256, activation="relu")]
     return encoder_of(image_shape, layers, code_size)
 
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import keras
 
+from erkeras.models.networks.channels_last import Conv2D, Flatten
 from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_digits_encoder(image_shape: Sequence[int] = (8, 8, 1), code_size: int = 16) -> keras.Model:
     """Images in [0, 1] -> codes `[n, code_size]`: two 3 x 3 convolutions, the second of stride 2, and 128 units."""
     hidden = [
-        keras.layers.Conv2D(32, 3, padding="same", activation="relu"),
-        keras.layers.Conv2D(64, 3, strides=2, padding="same", activation="relu"),
-        keras.layers.Flatten(),
+        Conv2D(32, 3, padding="same", activation="relu"),
+        Conv2D(64, 3, strides=2, padding="same", activation="relu"),
+        Flatten(),
         keras.layers.Dense(128, activation="relu"),
     ]
     return encoder_of(image_shape, hidden, code_size)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.channels_last import Conv2D, Conv2DTranspose, Flatten
 
 
 def build_generator(image_shape: Sequence[int] = (28, 28, 1), latent_size: int = 128, filters: int = 16) -> keras.Model:
@@ -30,8 +31,8 @@ def build_generator(image_shape: Sequence[int] = (28, 28, 1), latent_size: int =
             keras.Input((latent_size,)),
             keras.layers.Dense(height // 4 * (width // 4) * 2 * filters, activation="relu"),
             keras.layers.Reshape((height // 4, width // 4, 2 * filters)),
-            keras.layers.Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu"),
-            keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="sigmoid"),
+            Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu"),
+            Conv2DTranspose(channels, 4, strides=2, padding="same", activation="sigmoid"),
         ],
         name="generator",
     )
@@ -43,9 +44,9 @@ def build_image_critic(image_shape: Sequence[int] = (28, 28, 1), filters: int = 
         [
             keras.Input(_check_shape(image_shape)),
             keras.layers.Rescaling(2.0, offset=-1.0),
-            keras.layers.Conv2D(filters, 4, strides=2, padding="same", activation="leaky_relu"),
-            keras.layers.Conv2D(2 * filters, 4, strides=2, padding="same", activation="leaky_relu"),
-            keras.layers.Flatten(),
+            Conv2D(filters, 4, strides=2, padding="same", activation="leaky_relu"),
+            Conv2D(2 * filters, 4, strides=2, padding="same", activation="leaky_relu"),
+            Flatten(),
             keras.layers.Dense(1),
         ],
         name="critic",

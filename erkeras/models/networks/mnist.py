@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.channels_last import Conv2D, Flatten, MaxPooling2D
 from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_mnist_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
     """Images in [0, 1] -> codes `[n, code_size]`: 4 x 4 convolutions of stride 2, and 100 units."""
     hidden = [
-        *(keras.layers.Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in (16, 32)),
-        keras.layers.Flatten(),
+        *(Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in (16, 32)),
+        Flatten(),
         keras.layers.Dense(100, activation="relu"),
     ]
     return encoder_of(image_shape, hidden, code_size)
@@ -30,11 +31,9 @@ def build_mnist_deep_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size
         raise InputError(f"mnist-deep leaves nothing of images of {width} x {height}: give 16 x 16 or more.")
     hidden: list[keras.layers.Layer] = []
     for filters in (32, 64):
-        hidden += [keras.layers.Conv2D(filters, 3, activation="relu") for _ in range(2)]
-        hidden.append(keras.layers.MaxPooling2D(2))
-    return encoder_of(
-        image_shape, [*hidden, keras.layers.Flatten(), keras.layers.Dense(200, activation="relu")], code_size
-    )
+        hidden += [Conv2D(filters, 3, activation="relu") for _ in range(2)]
+        hidden.append(MaxPooling2D(2))
+    return encoder_of(image_shape, [*hidden, Flatten(), keras.layers.Dense(200, activation="relu")], code_size)
 
 
 def build_mnist_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.channels_last import Conv2D, Flatten
 from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
@@ -32,7 +33,7 @@ def build_stl10_encoder(image_shape: Sequence[int] = (96, 96, 3), code_size: int
     if min(height, width) <= 64:
         raise InputError(f"stl10 leaves nothing of images of {width} x {height}: give larger ones than 64 x 64.")
     convolutions = [_convolution(filters) for filters in (128, 256, 512, 1024, 2048)]
-    last = keras.layers.Conv2D(2048, 3, strides=2, use_bias=False)
+    last = Conv2D(2048, 3, strides=2, use_bias=False)
     return _build_encoder([*convolutions, last], image_shape, code_size)
 
 
@@ -42,7 +43,7 @@ def build_stl10_classifier(code_size: int = 16, classes: int = 10) -> keras.Mode
 
 
 def _convolution(filters: int) -> keras.layers.Layer:
-    return keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False)
+    return Conv2D(filters, 4, strides=2, padding="same", use_bias=False)
 
 
 def _build_encoder(
@@ -51,4 +52,4 @@ def _build_encoder(
     layers = [convolutions[0], keras.layers.ReLU()]
     for convolution in convolutions[1:]:
         layers += [convolution, keras.layers.BatchNormalization(), keras.layers.ReLU()]
-    return encoder_of(image_shape, [*layers, keras.layers.Flatten()], code_size)
+    return encoder_of(image_shape, [*layers, Flatten()], code_size)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from erkeras.errors import InputError
+from erkeras.models.networks.channels_last import Conv2D, Flatten, MaxPooling2D
 from erkeras.models.networks.ends import classifier_of, encoder_of
 
 #: How many 3 x 3 convolutions each block has, and their filters; a pooling that halves the image ends each block.
@@ -49,9 +50,9 @@ def _build_encoder(name: str, image_shape: Sequence[int], code_size: int) -> ker
     for convolutions, filters in _PLANS[name]:
         for _ in range(convolutions):
             layers += [
-                keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
+                Conv2D(filters, 3, padding="same", use_bias=False),
                 keras.layers.BatchNormalization(),
                 keras.layers.ReLU(),
             ]
-        layers.append(keras.layers.MaxPooling2D(2))
-    return encoder_of(image_shape, [*layers, keras.layers.Flatten()], code_size)
+        layers.append(MaxPooling2D(2))
+    return encoder_of(image_shape, [*layers, Flatten()], code_size)

@@ -1,0 +1,58 @@
+"""What the steps of training and evaluation do beside Algorithm 1."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from erkeras.attacks.divergence_pgd import DivergencePGD
+from erkeras.attacks.fgsm import FGSM
+from erkeras.attacks.pgd import PGD
+from erkeras.errors import InputError
+from erkeras.models.precision import at_least_float32
+
+
+def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Unpacks a batch into images, int32 labels `[n]`, and weights `[n]` where there are any.
+
+    As Keras' losses and metrics do, it takes labels and weights of shape `[n, 1]` for `[n]`.
+
+    Raises:
+        InputError: for images that are not floating point, and labels or weights of another shape.
+    """
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not images.dtype.is_floating:
+        raise InputError(f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1].")
+    images = at_least_float32(images)
+    if labels is None or ((labels.shape.rank or 1) > 1 and labels.shape[-1] != 1):
+        shape = None if labels is None else labels.shape
+        raise InputError(f"the labels have shape {shape}: give one integer for each image, not one-hot vectors.")
+    labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
+    if sample_weight is not None:
+        shape = sample_weight.shape
+        if shape.rank not in (None, 1) and not (shape.rank == 2 and shape[-1] == 1):
+            raise InputError(f"sample_weight has shape {shape}: give one weight for each image, [n] or [n, 1].")
+        sample_weight = tf.reshape(tf.cast(sample_weight, images.dtype), [tf.shape(images)[0]])
+    return images, labels, sample_weight
+
+
+def codes_keeping_statistics(encoder: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Takes codes in training mode and leaves BatchNorm's statistics, which line 6 has moved, where they are."""
+    statistics = encoder.non_trainable_weights  # the states of random numbers are none
+    before = [tf.identity(variable) for variable in statistics]
+    codes = at_least_float32(encoder(images, training=True))
+    for variable, value in zip(statistics, before, strict=True):
+        variable.assign(value)
+    return codes
+
+
+def not_cheap(adversary: Any) -> Any:
+    """Takes FGSM, and PGD of fewer than five steps, as PGD of ten; others as they are."""
+    if isinstance(adversary, FGSM):
+        adversary = PGD(adversary.threat, steps=1)
+    if not isinstance(adversary, (PGD, DivergencePGD)) or adversary.steps >= 5:
+        return adversary
+    return dataclasses.replace(adversary, steps=10, step_size=None)
