@@ -131,8 +131,8 @@ def _read_certificates(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path} is not a file: give certificates as PEM, as {CA_VARIABLE}.")
     try:
-        text = path.read_text("ascii", errors="replace")
-        ssl.create_default_context(cadata=text)
+        text = path.read_text("ascii")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise InputError(f"{path} has no certificates that can be read: give them as PEM, as {CA_VARIABLE}.") from error
     return text

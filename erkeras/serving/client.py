@@ -222,7 +222,7 @@ class Client:
                 "erkeras exported."
             ) from error
         except InputError as error:
-            raise InputError(f"{self.url} {self._access.one_line(error)}") from error.__cause__
+            raise InputError(f"{self.url} {str(error).rstrip('.')}.") from error.__cause__
 
 
 class _Transport(Protocol):

@@ -46,7 +46,7 @@ class Grpc:
     ) -> None:
         from tensorflow_serving.apis import model_pb2
 
-        self._model = model_pb2.ModelSpec(name=name)
+        self._access, self._model = access, model_pb2.ModelSpec(name=name)
         if version is not None:
             self._model.version.value = version
         self._largest, self._seconds = largest, timeout * (retries + 1)
@@ -114,7 +114,8 @@ class Grpc:
             if status in _PASSING:
                 raise UnavailableError(reason) from error
             if status in _NO_CREDENTIALS:
-                raise InputError(f"refused the credentials ({reason}): give others in {TOKEN_VARIABLE}") from error
+                said = self._access.one_line(reason).rstrip(".")
+                raise InputError(f"refused the credentials ({said}): give others in {TOKEN_VARIABLE}") from error
             if status == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in reason:
                 raise InputError(
                     f"answers with more than {self._largest:,} bytes: send fewer images at once, or allow more with "
@@ -122,7 +123,7 @@ class Grpc:
                 ) from error
             if status == grpc.StatusCode.INTERNAL and "deserializ" in reason:
                 raise MalformedError("it is no message of TensorFlow Serving") from error
-            raise InputError(f"refused the request: {reason}") from error
+            raise InputError(f"refused the request: {self._access.one_line(reason)}") from error
 
 
 def _options(timeout: float, retries: int, backoff: float, largest: int) -> list[tuple[str, Any]]:

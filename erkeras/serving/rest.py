@@ -6,10 +6,8 @@ import base64
 import http.client
 import json
 import math
-import queue
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +21,14 @@ from erkeras.errors import InputError, UnavailableError
 from erkeras.serving.access import TOKEN_VARIABLE, Access
 from erkeras.serving.messages import Images, Inputs
 from erkeras.serving.signatures import OUTPUTS, MalformedError, Shapes
+from erkeras.serving.sockets import EncryptedSocket, TimedSocket, TooLargeError, addresses
 
 #: What a retry may mend.
 _PASSING = frozenset({429, 502, 503, 504})
 #: The longest wait between two tries, in seconds, whatever a server asks for in Retry-After.
 _LONGEST_WAIT = 5.0
+#: Bytes of an answer that are read at once.
+_PIECE = 2**16
 
 
 class Rest:
@@ -50,7 +51,7 @@ class Rest:
         kind: type[urllib3.HTTPConnectionPool] = _Pool
         if parsed.scheme == "https":
             context = ssl.create_default_context(cadata=access.authority)
-            context.sslsocket_class = _EncryptedSocket
+            context.sslsocket_class = EncryptedSocket
             kind, options = _EncryptedPool, {**options, "ssl_context": context}
         self._pool = kind(parsed.host or "", parsed.port, **options)
         # Bound to this pool, because a connection knows no pool.
@@ -107,7 +108,8 @@ class Rest:
                 raise InputError(f"refused the credentials (status {response.status}): give others in {TOKEN_VARIABLE}")
             if 300 <= response.status < 400:
                 raise InputError(f"redirects elsewhere (status {response.status}): give the address it redirects to")
-            raise InputError(f"refused the request: {refusal or f'status {response.status}'}")
+            reason = self._access.one_line(refusal or f"status {response.status}")
+            raise InputError(f"refused the request: {reason}")
         return answer
 
     @contextmanager
@@ -160,42 +162,6 @@ class _Policy(urllib3.Retry):
         time.sleep(max(0.0, min(wait, spare, _LONGEST_WAIT)))
 
 
-class _TimedSocket(socket.socket):
-    """A socket whose timeout is for all its calls together, from when it is set. A byte a second does not extend it."""
-
-    _end = math.inf
-
-    def settimeout(self, value: float | None) -> None:
-        self._end = math.inf if value is None else time.monotonic() + value
-        super().settimeout(value)
-
-    def gettimeout(self) -> float | None:
-        return None if self._end == math.inf else max(self._end - time.monotonic(), 1e-3)
-
-    def _limit(self) -> None:
-        if self._end != math.inf:
-            left = self._end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            super().settimeout(left)
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        self._limit()
-        return super().recv_into(*arguments, **options)
-
-    def send(self, *arguments: Any, **options: Any) -> int:
-        self._limit()
-        return super().send(*arguments, **options)
-
-    def sendall(self, *arguments: Any, **options: Any) -> None:
-        self._limit()
-        super().sendall(*arguments, **options)
-
-
-class _EncryptedSocket(_TimedSocket, ssl.SSLSocket):
-    """The same with TLS."""
-
-
 class _Connection(urllib3.connection.HTTPConnection):
     """A connection that reads the whole answer at once, to a limit, and connects within its timeout."""
 
@@ -207,13 +173,13 @@ class _Connection(urllib3.connection.HTTPConnection):
         seconds = float(self.timeout or 0)
         end, failure = time.monotonic() + seconds, OSError("no address")
         try:
-            found = _addresses(self.host, self.port, seconds)
+            found = addresses(self.host, self.port, seconds)
         except socket.gaierror as error:
             raise exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise exceptions.ConnectTimeoutError(self, "its name was not found in time") from error
         for number, (family, kind, protocol, _, address) in enumerate(found):
-            sock = _TimedSocket(family, kind, protocol)
+            sock = TimedSocket(family, kind, protocol)
             try:
                 # A share for each, so that the first one cannot take all.
                 sock.settimeout(max((end - time.monotonic()) / (len(found) - number), 1e-3))
@@ -241,20 +207,25 @@ class _Connection(urllib3.connection.HTTPConnection):
             raise InputError(f"speaks no TLS that is understood ({error.reason}): give another address") from error
 
     def getresponse(self) -> Any:
+        # Room for headers, and for chunks of a reasonable size.
+        self.sock.allowed = 2 * self._largest + 2**20  # type: ignore[union-attr]
         try:
-            response = super().getresponse()
-            data = response.read(self._largest + 1)
-        except http.client.RemoteDisconnected:
-            raise
-        except http.client.HTTPException as error:  # of the status line or the headers
-            raise MalformedError("it is no HTTP") from error
-        if len(data) > self._largest:
+            response, data = super().getresponse(), bytearray()
+            while piece := response.read(_PIECE):  # not all at once: http.client keeps a list of a piece's chunks
+                data += piece
+                if len(data) > self._largest:
+                    raise TooLargeError
+        except TooLargeError as error:
             raise InputError(
                 f"answers with more than {self._largest:,} bytes: send fewer images at once, or allow more with "
                 "largest_answer"
-            )
+            ) from error
+        except http.client.RemoteDisconnected:
+            raise
+        except (http.client.HTTPException, ValueError) as error:  # of the status line, headers or chunks
+            raise MalformedError("it is no HTTP") from error
         headers = {name: value for name, value in response.headers.items() if name.lower() == "retry-after"}
-        return urllib3.HTTPResponse(data, headers, response.status, original_response=None)
+        return urllib3.HTTPResponse(bytes(data), headers, response.status)
 
 
 class _EncryptedConnection(_Connection, urllib3.connection.HTTPSConnection):
@@ -269,31 +240,11 @@ class _EncryptedPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _EncryptedConnection
 
 
-def _addresses(host: str, port: int, seconds: float) -> list[Any]:
-    """Looks a name up within some seconds, which the system's resolver takes no limit for."""
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def look() -> None:
-        try:
-            found.put(socket.getaddrinfo(host.strip("[]"), port, 0, socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.put(error if isinstance(error, OSError) else socket.gaierror(str(error)))
-
-    threading.Thread(target=look, daemon=True).start()
-    try:
-        answer = found.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError("timed out") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
-
-
 def _cause(error: Exception | None) -> str:
     """Gives the plainest of the errors that urllib3 wraps into each other."""
     if isinstance(error, exceptions.ConnectTimeoutError):  # the refused ones too
         return str(error.args[-1]).rpartition("): ")[2]
-    if isinstance(error, exceptions.ReadTimeoutError):
+    if isinstance(error, exceptions.ReadTimeoutError) or (error and isinstance(error.args[-1], TimeoutError)):
         return "its answer was not complete in time"
     if isinstance(error, exceptions.ProtocolError) and isinstance(error.args[-1], (OSError, http.client.HTTPException)):
         return "the connection ended before the answer did"

@@ -33,6 +33,8 @@ DTYPES = {
 RANKS = {"probabilities": 2, "label": 1, "adversarial_score": 1, "verdict": 1, "code": 2, "logits": 2}
 #: The most pixels that an encoded image may have, as 4096 x 4096: more is refused before it is decoded.
 MOST_PIXELS = 2**24
+#: Kind of a dtype -> the types of its values in JSON.
+_JSON_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "b": {bool}}
 #: The longest name of a signature or an input that is believed.
 _LONGEST_NAME = 100
 
@@ -103,13 +105,14 @@ def check_shapes(shapes: Mapping[str, Mapping[str, list[int]]]) -> Shapes:
 def _any_array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value
-    leaves, types = [value], set()
+    leaves, types = [value], set[type]()
     while leaves:
         leaf = leaves.pop()
         types.add(type(leaf))
         if isinstance(leaf, list):
             leaves += leaf
-    if not types - {list} <= {int, float} and len(types - {list}) > 1 or types & {dict, type(None)}:
+    types.discard(list)
+    if (len(types) > 1 and not types <= {int, float}) or types & {dict, type(None)}:
         raise MalformedError(f"{name[:_LONGEST_NAME]!r} has values of several kinds, or none")
     try:
         # Strings as objects: an array of strings takes the longest one's space for each.
@@ -134,7 +137,7 @@ def _array(name: str, value: Any, rows: int) -> np.ndarray:
 def _from_lists(name: str, value: Any) -> np.ndarray:
     """An array of the output's dtype from JSON's lists. NumPy would take "false" and [null] for values."""
     dtype, rank = np.dtype(DTYPES[name]), RANKS[name]
-    allowed = {"f": {int, float}, "i": {int}, "b": {bool}}[dtype.kind]
+    allowed = _JSON_TYPES[dtype.kind]
     lists = [value] if rank == 1 else value
     if not isinstance(value, list) or not all(isinstance(one, list) for one in lists):
         raise MalformedError(f"{name} is no list of {rank} axes")
