@@ -207,22 +207,22 @@ class Client:
         return images
 
     def _as_sentences(self, ask: Callable[[], _Answer]) -> _Answer:
-        """Makes one sentence, without secrets, of what a transport raises."""
+        """Makes one sentence, without secrets, of what a transport raises. The cause may hold them: it is not told."""
         try:
             return ask()
         except UnavailableError as error:
             reason = self._access.one_line(error).rstrip(".")
             raise UnavailableError(
                 f"{self.url} gave no answer in {self.retries + 1} tries ({reason}): check the address, or wait."
-            ) from error.__cause__
+            ) from None
         except MalformedError as error:
             reason = self._access.one_line(error).rstrip(".")
             raise InputError(
                 f"{self.url} does not answer as TensorFlow Serving does ({reason}): check the address, and serve what "
                 "erkeras exported."
-            ) from error
+            ) from None
         except InputError as error:
-            raise InputError(f"{self.url} {str(error).rstrip('.')}.") from error.__cause__
+            raise InputError(f"{self.url} {str(error).rstrip('.')}.") from None
 
 
 class _Transport(Protocol):

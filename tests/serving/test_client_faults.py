@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ def fails(url, kind, message, within=TIMEOUT * TRIES + 2, **settings):
     assert said.isprintable()
     assert len(said) < 600
     assert TOKEN not in said
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_good_answer_of_each_form():
