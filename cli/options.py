@@ -101,7 +101,8 @@ ENDPOINT = click.option(
     "--endpoint",
     metavar="URL",
     panel=WHAT,
-    help="Ask a served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME.",
+    help="Ask a served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME; https and "
+    "grpcs with TLS. ERKERAS_TOKEN holds a token for it, and ERKERAS_CA the file of its CA.",
 )
 SEED = click.option(
     "--seed",

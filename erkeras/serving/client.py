@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from erkeras.errors import InputError, UnavailableError
-from erkeras.serving.signatures import DTYPES, ENCODED_IMAGES, IMAGES, SIGNATURES, bytes_twin
+from erkeras.serving.access import find_access, without_secrets
+from erkeras.serving.messages import Images, Inputs
+from erkeras.serving.messages import predict_request as predict_request
+from erkeras.serving.signatures import (
+    ENCODED_IMAGES,
+    IMAGES,
+    MalformedError,
+    Shapes,
+    bytes_twin,
+    check_answer,
+    check_shapes,
+)
 
-Images = np.ndarray | Sequence[bytes]
-Inputs = Mapping[str, Images]
-Shapes = dict[str, dict[str, list[int]]]
 _Answer = TypeVar("_Answer")
 
 _URL = re.compile(
-    r"(?:(?P<rest>https?)://(?P<host>[^/\s]+)/v1/models/|grpc://(?P<target>[^/\s]+)/)"
-    r"(?P<name>[^/:\s]+)(?:/versions/(?P<version>\d+))?/?"
+    r"(?P<scheme>https?|grpcs?)://(?P<target>(?P<host>[\w.-]+|\[[\w:.%]+\])(?::(?P<port>\d{1,5}))?)"
+    r"/(?P<path>v1/models/)?"
+    r"(?P<name>[^/:?#@\s]+)(?:/versions/(?P<version>\d{1,18}))?/?",
+    re.ASCII,
 )
-#: The longest wait between two tries, in seconds.
-_LONGEST_WAIT = 5.0
+#: The most retries, which is gRPC's.
+_MOST_RETRIES = 4
+_LONGEST_TIMEOUT = 86_400.0
 
 
 class Client:
@@ -37,41 +46,87 @@ class Client:
 
     Images are float32 `[n, height, width, channels]` in [0, 1], or a sequence of n PNG or JPEG files as bytes, which
     the server decodes and resizes. They go in batches. A request that fails because the server cannot be reached, is
-    overloaded or too slow is repeated after a wait that doubles; one that the server refuses is not.
+    overloaded or too slow is repeated; one that the server refuses is not. An answer or an error comes within
+    `timeout * (retries + 1)` seconds. An answer that is not what erkeras exports is an error.
 
     Safe to share between threads.
 
     Args:
-        url: `http://HOST:PORT/v1/models/NAME` (or https) for REST, `grpc://HOST:PORT/NAME` for gRPC, which is faster;
-            either with `/versions/NUMBER` for a version other than the newest.
+        url: `http://HOST:PORT/v1/models/NAME` for REST, `grpc://HOST:PORT/NAME` for gRPC, which is faster; https and
+            grpcs with TLS; either with `/versions/NUMBER` for a version other than the newest.
         timeout: seconds that one try may take.
-        retries: how often a request is repeated, at most.
-        backoff: seconds of the first wait.
+        retries: how often a request is repeated, at most; 0 to 4.
+        backoff: seconds of the first wait; later ones double.
         batch_size: images that go in one request.
+        token: a bearer token; None: that of ERKERAS_TOKEN, where it is set. It goes over TLS, or to this machine.
+        headers: more headers (gRPC: metadata), as `{"Authorization": "Basic ..."}`.
+        ca_file: certificates (PEM) by which alone the server is trusted; None: those of ERKERAS_CA, or else of the
+            system (gRPC: those that it brings).
+        largest_answer: the most bytes of one answer, decompressed.
 
     Raises:
-        InputError: for another url.
+        InputError: for another url, or another value of the rest.
     """
 
     def __init__(
-        self, url: str, timeout: float = 10.0, retries: int = 3, backoff: float = 0.1, batch_size: int = 64
+        self,
+        url: str,
+        timeout: float = 10.0,
+        retries: int = 3,
+        backoff: float = 0.1,
+        batch_size: int = 64,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | Path | None = None,
+        largest_answer: int = 2**24,
     ) -> None:
         found = _URL.fullmatch(url)
-        if not found:
+        if "@" in url:
             raise InputError(
-                f"{url!r} is not the address of a served model: give http://HOST:PORT/v1/models/NAME or "
-                "grpc://HOST:PORT/NAME, either with /versions/NUMBER where you want one version."
+                f"{without_secrets(url)!r} has a name or a password in it: leave them out, and give a token in "
+                "ERKERAS_TOKEN, or headers."
             )
+        rest = bool(found and found["scheme"].startswith("http"))
+        if not found or rest != bool(found["path"]) or int(found["port"] or 1) not in range(1, 65536):
+            raise InputError(
+                f"{without_secrets(url)!r} is not the address of a served model: give http://HOST:PORT/v1/models/NAME "
+                "or grpc://HOST:PORT/NAME, either with /versions/NUMBER where you want one version."
+            )
+        _check_number("timeout", timeout, 1e-3, _LONGEST_TIMEOUT)
+        _check_number("retries", retries, 0, _MOST_RETRIES, whole=True)
+        _check_number("backoff", backoff, 0, _LONGEST_TIMEOUT)
+        _check_number("batch_size", batch_size, 1, math.inf, whole=True)
+        _check_number("largest_answer", largest_answer, 1, 2**31 - 2, whole=True)
         self.url, self.timeout, self.retries, self.backoff, self.batch_size = url, timeout, retries, backoff, batch_size
+        encrypted = found["scheme"] in ("https", "grpcs")
+        self._access = find_access(url, found["host"], encrypted, token, headers, ca_file)
         self._transport: _Transport
-        if found["rest"]:
-            self._transport = _Rest(url.rstrip("/"))
+        if rest:
+            from erkeras.serving.rest import Rest
+
+            self._transport = Rest(url.rstrip("/"), self._access, timeout, retries, backoff, largest_answer)
         else:
+            from erkeras.serving.grpc_transport import Grpc
+
             version = int(found["version"]) if found["version"] else None
-            self._transport = _Grpc(found["target"], found["name"], version)
+            self._transport = Grpc(
+                found["target"],
+                found["name"],
+                version,
+                encrypted,
+                self._access,
+                timeout,
+                retries,
+                backoff,
+                largest_answer,
+            )
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
 
     def classify(self, images: Images) -> dict[str, np.ndarray]:
-        """`probabilities` float32 `[n, classes]` and `label` int32 `[n]`."""
+        """Gives `probabilities` float32 `[n, classes]` and `label` int32 `[n]`."""
         return self._ask("serving_default", images)
 
     def detect(self, images: Images) -> dict[str, np.ndarray]:
@@ -79,21 +134,21 @@ class Client:
         return self._ask("detect", images)
 
     def embed(self, images: Images) -> np.ndarray:
-        """Codes, float32 `[n, code_size]`."""
+        """Gives codes, float32 `[n, code_size]`."""
         return self._ask("embed", images)["code"]
 
     def logits(self, images: Images) -> np.ndarray:
-        """Logits, float32 `[n, classes]`."""
+        """Gives logits, float32 `[n, classes]`."""
         return self._ask("logits", images)["logits"]
 
     @cached_property
     def signatures(self) -> Shapes:
         """Lists the signatures of the model: input -> its shape, -1 where any size is allowed."""
-        return self._try(lambda: self._transport.signatures(self.timeout))
+        return self._as_sentences(lambda: check_shapes(self._transport.signatures()))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the model's images.
+        """Gives (height, width, channels) of the model's images.
 
         Raises:
             InputError: where the served model does not take images.
@@ -104,13 +159,16 @@ class Client:
         return (shape[1], shape[2], shape[3])
 
     def predict(self, signature: str, inputs: Inputs) -> dict[str, np.ndarray]:
-        """One request as it is: any signature, nothing checked, nothing split.
+        """Sends one request as it is: any signature, the inputs not checked, not split.
+
+        The answer of a signature of ours is checked: its outputs, and dtype, shape and range of each.
 
         Raises:
             UnavailableError: where the server cannot be reached, is overloaded, or does not answer in time.
-            InputError: where it refuses the request; its reason is in the message.
+            InputError: where it refuses the request, with its reason, or answers something else.
         """
-        return self._try(lambda: self._transport.predict(signature, inputs, self.timeout))
+        rows = len(next(iter(inputs.values()), ()))
+        return self._as_sentences(lambda: check_answer(signature, self._transport.predict(signature, inputs), rows))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -133,6 +191,8 @@ class Client:
             self.predict(signature, {name: images[start : start + self.batch_size]})
             for start in range(0, len(images), self.batch_size)
         ]
+        if len({tuple(value.shape[1:] for value in part.values()) for part in parts}) > 1:
+            raise InputError(f"{self.url} changed its model between two requests: ask again, or for one version.")
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
@@ -146,180 +206,41 @@ class Client:
             raise InputError("some pixels are not between 0 and 1, or not numbers: scale the images.")
         return images
 
-    def _try(self, ask: Callable[[], _Answer]) -> _Answer:
-        for number in range(self.retries):
-            try:
-                return ask()
-            except UnavailableError:
-                time.sleep(min(self.backoff * 2**number, _LONGEST_WAIT))
+    def _as_sentences(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Makes one sentence, without secrets, of what a transport raises. The cause may hold them: it is not told."""
         try:
             return ask()
         except UnavailableError as error:
+            reason = self._access.one_line(error).rstrip(".")
             raise UnavailableError(
-                f"{self.url} gave no answer in {self.retries + 1} tries ({str(error).rstrip('.')}): check the address, "
-                "or wait."
-            ) from error.__cause__
+                f"{self.url} gave no answer in {self.retries + 1} tries ({reason}): check the address, or wait."
+            ) from None
+        except MalformedError as error:
+            reason = self._access.one_line(error).rstrip(".")
+            raise InputError(
+                f"{self.url} does not answer as TensorFlow Serving does ({reason}): check the address, and serve what "
+                "erkeras exported."
+            ) from None
+        except InputError as error:
+            raise InputError(f"{self.url} {str(error).rstrip('.')}.") from None
 
 
 class _Transport(Protocol):
-    """One try; UnavailableError, with a reason, where another one may succeed."""
+    """Asks, and tries again.
 
-    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]: ...
+    Raises UnavailableError, or MalformedError, with a reason; InputError with what goes on after the model's address.
+    """
 
-    def signatures(self, timeout: float) -> Shapes: ...
+    def predict(self, signature: str, inputs: Inputs) -> dict[str, Any]: ...
+
+    def signatures(self) -> Shapes: ...
 
     def close(self) -> None: ...
 
 
-class _Rest:
-    def __init__(self, url: str) -> None:
-        import urllib3
-
-        self._url = url
-        self._pool = urllib3.PoolManager(maxsize=16, retries=False)
-
-    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
-        body = {"signature_name": signature, "inputs": {name: _as_json(value) for name, value in inputs.items()}}
-        answer = self._answer("POST", ":predict", timeout, json.dumps(body).encode())
-        with self._as_tensorflow_serving():
-            outputs = answer["outputs"]
-        if not isinstance(outputs, dict):  # the only output comes without its name
-            names = {bytes_twin(name): names for name, names in SIGNATURES.items()} | SIGNATURES
-            outputs = {names.get(signature, ("output",))[0]: outputs}
-        return {name: np.asarray(value, DTYPES.get(name)) for name, value in outputs.items()}
-
-    def signatures(self, timeout: float) -> Shapes:
-        answer = self._answer("GET", "/metadata", timeout)
-        with self._as_tensorflow_serving():
-            return {
-                name: {
-                    key: [int(dimension["size"]) for dimension in tensor["tensor_shape"].get("dim", [])]
-                    for key, tensor in signature["inputs"].items()
-                }
-                for name, signature in answer["metadata"]["signature_def"]["signature_def"].items()
-                if signature["inputs"]  # not TensorFlow's own __saved_model_init_op
-            }
-
-    @contextmanager
-    def _as_tensorflow_serving(self) -> Iterator[None]:
-        try:
-            yield
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{self._url} does not answer as TensorFlow Serving does: check the address.") from error
-
-    def close(self) -> None:
-        self._pool.clear()
-
-    def _answer(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
-        import urllib3
-
-        headers = {"Content-Type": "application/json"}
-        try:
-            response = self._pool.request(method, self._url + path, body=body, headers=headers, timeout=timeout)
-        except urllib3.exceptions.HTTPError as error:
-            raise UnavailableError(_one_line(error)) from error
-        if response.status in (429, 502, 503, 504):
-            raise UnavailableError(f"status {response.status}")
-        try:
-            answer = json.loads(response.data)
-        except ValueError:
-            answer = {"error": response.data.decode(errors="replace")}
-        refusal = answer.get("error") if isinstance(answer, dict) else None
-        if response.status != 200 or refusal:
-            reason = refusal or f"status {response.status}"
-            raise InputError(f"{self._url} refused the request: {_one_line(reason)}")
-        return answer
-
-
-class _Grpc:
-    def __init__(self, target: str, name: str, version: int | None) -> None:
-        import grpc
-        from tensorflow_serving.apis import model_pb2
-
-        self._url = f"grpc://{target}/{name}"
-        self._model = model_pb2.ModelSpec(name=name)
-        if version is not None:
-            self._model.version.value = version
-        self._channel = grpc.insecure_channel(
-            target,
-            options=[
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
-                # Else a channel that could not connect says so, without trying, for longer than our waits.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
-        )
-
-    @cached_property
-    def _service(self) -> Any:
-        from tensorflow_serving.apis import prediction_service_pb2_grpc  # brings TensorFlow
-
-        return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-
-    def predict(self, signature: str, inputs: Inputs, timeout: float) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-
-        request = predict_request(signature, inputs)
-        request.model_spec.MergeFrom(self._model)
-        outputs = self._answer(self._service.Predict, request, timeout).outputs
-        return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
-
-    def signatures(self, timeout: float) -> Shapes:
-        from tensorflow_serving.apis import get_model_metadata_pb2
-
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._model, metadata_field=["signature_def"]
-        )
-        described = get_model_metadata_pb2.SignatureDefMap()
-        self._answer(self._service.GetModelMetadata, request, timeout).metadata["signature_def"].Unpack(described)
-        return {
-            name: {
-                key: [dimension.size for dimension in tensor.tensor_shape.dim]
-                for key, tensor in signature.inputs.items()
-            }
-            for name, signature in described.signature_def.items()
-            if signature.inputs  # not TensorFlow's own __saved_model_init_op
-        }
-
-    def close(self) -> None:
-        self._channel.close()
-
-    def _answer(self, method: Any, request: Any, timeout: float) -> Any:
-        import grpc
-
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            status, reason = error.code(), _one_line(error.details())
-            if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise UnavailableError(reason) from error
-            raise InputError(f"{self._url} refused the request: {reason}") from error
-
-
-def predict_request(signature: str, inputs: Inputs) -> Any:
-    """A PredictRequest of TensorFlow Serving, for any model."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
-    request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = signature
-    for name, value in inputs.items():
-        # An empty list of files would be taken for floats.
-        dtype = value.dtype if isinstance(value, np.ndarray) else tf.string
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
-    return request
-
-
-def _as_json(value: Images) -> list[Any]:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return [{"b64": base64.b64encode(file).decode()} for file in value]
-
-
-def _one_line(reason: object) -> str:
-    """A server's reason, without TensorFlow's names of nodes."""
-    line = " ".join(str(reason).split()).partition(" [[{{")[0]
-    assertion = re.search(r"assertion failed: \[(.*?)\]", line)
-    return (assertion[1] if assertion else line[:300]).rstrip(".") + "."
+def _check_number(name: str, value: float, least: float, most: float, whole: bool = False) -> None:
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        kind = "a whole number" if whole else "a number"
+        most_of_it = f" to {most:,.0f}" if most < math.inf else " or more"
+        raise InputError(f"{name} is {value!r}: give {kind}, {least:g}{most_of_it}.")

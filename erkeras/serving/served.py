@@ -14,6 +14,8 @@ from erkeras.serving.client import Client
 #: Answers that are kept, so that an image which is asked for again (a clean one, a slot that repeats its neighbour)
 #: does not go to the server a second time. More than the slots of all internal batches, twice.
 _KEPT = 1024
+#: The most names of signatures in a message.
+_MOST_NAMES = 10
 
 
 class Served:
@@ -41,22 +43,24 @@ class Served:
         if knowledge not in signatures:
             raise InputError(f"the knowledge of a served model is {knowledge!r}: give logits or labels.")
         if signatures[knowledge] not in client.signatures:
+            names = [*client.signatures][:_MOST_NAMES]
             raise InputError(
-                f"{client.url} has the signatures {', '.join(client.signatures)}: an attack by {knowledge} asks for "
-                f"{signatures[knowledge]}."
+                f"{client.url} has the signatures {', '.join(names) or 'of nothing'}: an attack by {knowledge} asks "
+                f"for {signatures[knowledge]}."
             )
         self.client, self.knowledge = client, knowledge
         self.asked = 0
         self.failure: InputError | None = None
         self._known: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
+        self._shape: tuple[int, ...] | None = None
         first = self._answer(np.zeros((1, *client.image_shape), np.float32))
         self._dtype, self._shape = tf.as_dtype(first.dtype), first.shape[1:]
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """float32 `[n, height, width, channels]` -> logits float32 `[n, classes]`, or labels int32 `[n]`."""
+        """Gives, for float32 `[n, height, width, channels]`, logits float32 `[n, classes]` or labels int32 `[n]`."""
         answers = tf.numpy_function(self._answers, [images], self._dtype)
-        return tf.ensure_shape(answers, (images.shape[0], *self._shape))
+        return tf.ensure_shape(answers, (images.shape[0], *(self._shape or ())))
 
     def _answers(self, images: np.ndarray) -> np.ndarray:
         try:
@@ -73,6 +77,10 @@ class Served:
         if rows:
             new = images[list(rows.values())]
             found = self.client.logits(new) if self.knowledge == "logits" else self.client.classify(new)["label"]
+            if self._shape is not None and found.shape[1:] != self._shape:
+                raise InputError(
+                    f"{self.client.url} changed its model while it was asked: begin again, or ask for one version."
+                )
             answers |= dict(zip(rows, found, strict=True))
         with self._lock:
             self.asked += len(rows)

@@ -1,4 +1,4 @@
-"""The client against servers that fail: which failures it repeats, for how long it waits."""
+"""The client against servers that answer, fail, refuse and hang: which failures it repeats, for how long it waits."""
 
 import json
 import subprocess
@@ -19,6 +19,7 @@ from erkeras.serving import Client
 
 ANSWER, FAIL, REFUSE, HANG = "answer", "fail", "refuse", "hang"
 SHAPE = [-1, 2, 2, 1]
+PROBABILITIES = [0.0, 0.25, 0.75, 0.0, 0.0, 0.0]
 
 
 class Server:
@@ -26,10 +27,11 @@ class Server:
     images came."""
 
     def __init__(self):
-        self.plan, self.requests, self.released = [], [], threading.Event()
+        self.plan, self.requests, self.times, self.released = [], [], [], threading.Event()
 
     def next(self, request):
         self.requests.append(request)
+        self.times.append(time.monotonic())
         behaviour = self.plan.pop(0) if self.plan else ANSWER
         if behaviour == HANG:
             self.released.wait(20)
@@ -55,7 +57,7 @@ class Rest(BaseHTTPRequestHandler):
             self.send(400, {"error": "no such\nthing."})
         else:
             (value,) = request["inputs"].values()
-            outputs = {"probabilities": [[0.25, 0.75]] * len(value), "label": [len(value)] * len(value)}
+            outputs = {"probabilities": [PROBABILITIES] * len(value), "label": [len(value)] * len(value)}
             codes = request["signature_name"].startswith("embed")
             self.send(200, {"outputs": [[1, 2.5]] * len(value) if codes else outputs})
 
@@ -91,7 +93,7 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such\nthing. [[{{node Assert}}]]")
         ((_, tensor),) = request.inputs.items()
         count = tensor.tensor_shape.dim[0].size
-        outputs = {"probabilities": np.float32([[0.25, 0.75]] * count), "label": np.full(count, count, np.int32)}
+        outputs = {"probabilities": np.float32([PROBABILITIES] * count), "label": np.full(count, count, np.int32)}
         if request.model_spec.signature_name.startswith("embed"):
             outputs = {"code": np.float32([[1, 2.5]] * count)}
         return predict_pb2.PredictResponse(outputs={k: tf.make_tensor_proto(v) for k, v in outputs.items()})
@@ -128,7 +130,7 @@ def test_it_answers(served):
         assert set(client.signatures) == {"serving_default"}
         found = client.classify(IMAGES)
         assert {name: (value.dtype, value.shape) for name, value in found.items()} == {
-            "probabilities": (np.float32, (5, 2)),
+            "probabilities": (np.float32, (5, 6)),
             "label": (np.int32, (5,)),
         }
         codes = client.embed(IMAGES)
@@ -157,7 +159,7 @@ def test_pixels_arrive_as_they_are(served):
 
 def test_a_version_is_asked_for(served):
     with Client(f"{served.url}/versions/3") as client:
-        client.predict("detect", {"images": IMAGES})
+        client.predict("serving_default", {"images": IMAGES})
     (request,) = served.requests
     if isinstance(request, tuple):
         assert request[0] == "/v1/models/digits/versions/3:predict"
@@ -165,21 +167,35 @@ def test_a_version_is_asked_for(served):
         assert request.model_spec.version.value == 3
 
 
-def test_what_passes_is_tried_again_after_longer_and_longer_waits(served, monkeypatch):
-    waits = []
-    monkeypatch.setattr("erkeras.serving.client.time.sleep", waits.append)
+def test_what_passes_is_tried_again_after_longer_and_longer_waits(served):
     served.plan = [FAIL, FAIL, FAIL]
-    with Client(served.url, retries=3, backoff=0.25) as client:
+    with Client(served.url, retries=3, backoff=0.1) as client:
         assert client.classify(IMAGES)["label"].tolist() == [5] * 5
     assert len(served.requests) == 4
-    assert waits == [0.25, 0.5, 1.0]
+    waits = np.diff(served.times)
+    assert waits[-1] > waits[-2] > 0.1
+    assert sum(waits) < 2
+
+
+def test_no_retries_is_one_try(served):
+    served.plan = [FAIL]
+    with Client(served.url, retries=0) as client, pytest.raises(UnavailableError, match="in 1 tries"):
+        client.predict("serving_default", {"images": IMAGES})
+    assert len(served.requests) == 1
+
+
+def test_a_large_request_is_tried_again(served):
+    served.plan = [FAIL]
+    with Client(served.url, backoff=0.01) as client:
+        assert client.predict("embed", {"images": np.zeros((1, 2**18), np.float32)})["code"].shape == (1, 2)
+    assert len(served.requests) == 2
 
 
 def test_it_gives_up(served):
     served.plan = [FAIL] * 3
     with Client(served.url, retries=2, backoff=0.01) as client:
         with pytest.raises(UnavailableError, match=r"gave no answer in 3 tries \((overloaded|status 503)\): check"):
-            client.predict("detect", {"images": IMAGES})
+            client.predict("serving_default", {"images": IMAGES})
         assert len(served.requests) == 3
         assert client.classify(IMAGES)["label"].tolist() == [5] * 5
 
@@ -188,7 +204,7 @@ def test_what_is_refused_is_not_tried_again(served):
     served.plan = [REFUSE]
     with Client(served.url) as client:
         with pytest.raises(InputError, match=r"digits refused the request: no such thing\.$") as caught:
-            client.predict("detect", {"images": IMAGES})
+            client.predict("serving_default", {"images": IMAGES})
         assert not isinstance(caught.value, UnavailableError)
         assert len(served.requests) == 1
         assert client.classify(IMAGES)["label"].tolist() == [5] * 5
@@ -227,9 +243,9 @@ def test_a_slow_answer_is_not_waited_for(served):
     with Client(served.url, timeout=0.3, retries=1, backoff=0.01) as client:
         start = time.perf_counter()
         with pytest.raises(UnavailableError, match="gave no answer in 2 tries"):
-            client.predict("detect", {"images": IMAGES})
+            client.predict("serving_default", {"images": IMAGES})
         assert 0.5 < time.perf_counter() - start < 5
-        assert client.predict("detect", {"images": IMAGES})["label"].tolist() == [5] * 5
+        assert client.predict("serving_default", {"images": IMAGES})["label"].tolist() == [5] * 5
     assert len(served.requests) == 3
 
 
@@ -240,11 +256,40 @@ def test_nobody_is_there(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8501", "http://localhost:8501/digits", "grpc://localhost/a/b", "ftp://host/v1/models/a"]
+    "url",
+    [
+        "",
+        "localhost:8501",
+        "http://localhost:8501/digits",
+        "grpc://localhost/a/b",
+        "ftp://host/v1/models/a",
+        "grpc://localhost/v1/models/digits",
+        "http://localhost:0/v1/models/digits",
+        "http://localhost:99999/v1/models/digits",
+        "http://[::1/v1/models/digits",
+        "http://localhost/v1/models/digits?key=1",
+    ],
 )
 def test_another_address_is_refused(url):
     with pytest.raises(InputError, match="is not the address of a served model: give http://"):
         Client(url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"timeout": 0}, "timeout is 0: give a number, 0.001 to 86,400"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"retries": 5}, "retries is 5: give a whole number, 0 to 4"),
+        ({"retries": 1.5}, "retries is 1.5"),
+        ({"backoff": -1}, "backoff is -1"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number, 1 or more"),
+        ({"largest_answer": True}, "largest_answer is True"),
+    ],
+)
+def test_other_settings_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Client("grpc://localhost:1/digits", **settings)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,20 @@ def test_a_server_that_goes_away(images, labels):
     assert isinstance(served.failure, UnavailableError)
 
 
+def test_a_model_that_changes_in_between():
+    client = Client()
+    served = Served(client, "logits")
+    client.logits = lambda images: np.zeros((len(images), 4), np.float32)
+    with pytest.raises((tf.errors.OpError, InputError), match="changed its model while it was asked"):
+        served(tf.ones((1, 4, 4, 1)))
+    assert isinstance(served.failure, InputError)
+
+
+def test_the_names_of_many_signatures_are_not_all_printed():
+    with pytest.raises(InputError, match="s8, s9: an attack by logits"):
+        Served(Client(signatures=[f"s{number}" for number in range(1000)]), "logits")
+
+
 def test_it_has_no_gradient(images):
     """Zero, as from any model that breaks the path, and not an error."""
     points, served = tf.constant(images), Served(Client(), "logits")

@@ -195,15 +195,40 @@ def test_the_programs_of_the_documentation_run_as_printed(server, tmp_path, monk
     (tmp_path / "image.png").write_bytes(GOOD)
     text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(programs) == 2
+    assert len(programs) == 3
     for program in programs:
         assert "grpc://localhost:8500/digits" in program
         program = program.replace("grpc://localhost:8500/digits", server.grpc).replace("queries=1000", "queries=20")
         exec(compile(program, "serving.md", "exec"), {})
-    shape, verdict, attacked = capsys.readouterr().out.splitlines()
+    shape, verdict, *figures, _, attacked = capsys.readouterr().out.splitlines()
     assert shape == "(8, 8, 1)"
     assert verdict in ("[ True]", "[False]")
     assert re.fullmatch(r"[\d.]+% stand, after [\d,]+ questions", attacked)
+    found = {name: float(value) for name, value in (line.split(" ") for line in figures)}
+    assert found["erkeras_images_total"] == 100
+    assert 0 <= found["erkeras_score_distance"] < 0.5
+    (rules,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert set(re.findall(r"erkeras_\w+", rules)) == set(found)
+
+
+def test_the_watch_of_the_documentation_tells_attacked_images(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    program = next(one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Watch" in one)
+    names = {}
+    exec(compile(program.partition("\nwith Client")[0], "serving.md", "exec"), names)
+    scores = np.random.default_rng(0).uniform(size=2000).astype(np.float32)
+    natural = {"adversarial_score": scores, "verdict": scores > 0.95}
+    attacked = {"adversarial_score": scores**0.2, "verdict": scores**0.2 > 0.95}
+    watch = names["Watch"](natural)
+    watch.add({name: value[:1000] for name, value in natural.items()})
+    figures = watch.figures()
+    assert figures["erkeras_score_distance"] < 0.05
+    assert figures["erkeras_adversarial_total"] / 1000 < 2 * figures["erkeras_expected_adversarial_ratio"]
+    watch.add(attacked)
+    figures = watch.figures()
+    assert figures["erkeras_score_distance"] > 0.4
+    assert figures["erkeras_images_total"] == 3000
+    assert figures["erkeras_adversarial_total"] / 3000 > 2 * figures["erkeras_expected_adversarial_ratio"]
 
 
 def run(*arguments):
