@@ -9,6 +9,7 @@ import fcntl
 import io
 import os
 import select
+import shutil
 import stat
 import tempfile
 import time
@@ -107,8 +108,8 @@ def check_folder(folder: str | Path) -> None:
         raise _refusal(Path(folder), error) from error
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """Reads a regular file; a pipe or a device is refused, as nobody knows when it ends.
+def open_regular(path: Path, most: int | None = None) -> BinaryIO:
+    """Opens a regular file to read; a pipe or a device is refused, as nobody knows when it ends.
 
     Args:
         path: of the file.
@@ -118,20 +119,50 @@ def read_regular(path: Path, most: int) -> bytes:
         FileNotFoundError: where there is none.
         OSError: where it cannot be read, is no regular file, or is larger.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than {most:,}")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # a zero byte in its name
+        raise OSError(errno.EINVAL, "there is no such name") from error
+    file = os.fdopen(descriptor, "rb", closefd=True)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most):
+        return file
+    file.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than {most:,}")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Reads a regular file; see `open_regular`."""
+    with open_regular(path, most) as file:
         return file.read(most)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those that it is in, where it is not there.
+
+    Raises:
+        InputError: where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal(folder, error) from error
+
+
 def make_partial_folder(folder: Path) -> Path:
-    """Makes an empty folder beside one that is to come, for what is renamed when it is whole."""
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL[0], suffix=PARTIAL[1]))
-    partial.chmod(_NEW_FOLDER & ~_umask())
+    """Makes an empty folder beside one that is to come, for what is renamed when it is whole.
+
+    Raises:
+        InputError: where it cannot be made.
+    """
+    make_folder(folder.parent)
+    try:
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL[0], suffix=PARTIAL[1]))
+        partial.chmod(_NEW_FOLDER & ~_umask())
+    except OSError as error:
+        raise _refusal(folder, error) from error
     return partial
 
 
@@ -191,7 +222,10 @@ def _release_all() -> None:
 def sweep(folder: Path) -> None:
     """Removes what writers that were killed have left in a folder that only one process writes to."""
     for left in folder.glob(f"{PARTIAL[0]}*{PARTIAL[1]}"):
-        left.unlink(missing_ok=True)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _refusal(path: Path, error: OSError) -> InputError:

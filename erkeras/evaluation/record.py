@@ -185,7 +185,6 @@ class Record:
         """The folder, whole or not at all, where there is none."""
         if self.folder.exists():
             return
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         partial = files.make_partial_folder(self.folder)
         try:
             (partial / SETTINGS).write_text(json.dumps(self.settings, indent=1))
