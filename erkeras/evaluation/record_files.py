@@ -68,7 +68,10 @@ class _Format(TypedDict):
     format: int
 
 
-_FORMAT, _SETTINGS, _EXAMPLE, _RESULT = map(pydantic.TypeAdapter, (_Format, _Settings, _Example, _Result))
+_FORMAT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(_Format)
+_SETTINGS: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(_Settings)
+_EXAMPLE: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(_Example)
+_RESULT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(_Result)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from erkeras.errors import InputError
 from erkeras.files import make_folder, make_partial_folder, sweep, write_bytes, write_text
 
 
@@ -57,15 +58,21 @@ class Checkpoint(keras.callbacks.Callback):
 
         Returns:
             How many epochs are done.
+
+        Raises:
+            InputError: where it cannot be read.
         """
         newest = self.newest
         if newest is None:
             return 0
-        state = json.loads((newest / "training.json").read_text())
-        self.history, self.step, self._metrics = state["history"], state["step"], state["metrics"]
         if not model.optimizer.built:  # load_weights would leave its state out
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(newest / "state.weights.h5")
+        try:
+            state = json.loads((newest / "training.json").read_text())
+            self.history, self.step, self._metrics = state["history"], state["step"], state["metrics"]
+            model.load_weights(newest / "state.weights.h5")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{newest} is no whole checkpoint of this model: delete it, and train again.") from error
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
