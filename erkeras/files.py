@@ -108,7 +108,7 @@ def check_folder(folder: str | Path) -> None:
         raise _refusal(Path(folder), error) from error
 
 
-def open_regular(path: Path, most: int | None = None) -> BinaryIO:
+def open_regular(path: Path, most: int | None = None) -> io.BufferedReader:
     """Opens a regular file to read; a pipe or a device is refused, as nobody knows when it ends.
 
     Args:
@@ -123,7 +123,7 @@ def open_regular(path: Path, most: int | None = None) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except ValueError as error:  # a zero byte in its name
         raise OSError(errno.EINVAL, "there is no such name") from error
-    file = os.fdopen(descriptor, "rb", closefd=True)
+    file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most):
         return file

@@ -247,7 +247,7 @@ class Record:
             try:
                 version = np.lib.format.read_magic(file)
                 header = np.lib.format.read_array_header_1_0(file)
-            except (OSError, ValueError, EOFError) as error:
+            except Exception as error:  # whatever NumPy makes of a damaged header
                 raise InputError(f"{path} cannot be read: give a whole record.") from error
             size = file.tell() + 4 * int(np.prod(self._shape))
             known = version == (1, 0) and header == (self._shape, False, np.dtype("<f4"))

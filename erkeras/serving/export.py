@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
+from erkeras.files import make_partial_folder
 from erkeras.serving.client import predict_request
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
@@ -85,11 +86,14 @@ def _write(answer: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequ
         from_bytes = _after_decoding(_only(answer, names), shape)
         archive.add_endpoint(bytes_twin(signature), from_bytes, input_signature=[encoded])
     # Hidden, so that a server that watches the folder takes the version up when it is complete.
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    archive.write_out(str(partial), verbose=False)
-    _write_warm_up(partial / WARM_UP, signatures, shape)
-    partial.rename(folder)
+    partial = make_partial_folder(folder)
+    try:
+        archive.write_out(str(partial), verbose=False)
+        _write_warm_up(partial / WARM_UP, signatures, shape)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence[int]) -> None:
@@ -207,9 +211,23 @@ def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -
 
     Returns:
         The signature's outputs, each `[n, ...]`.
+
+    Raises:
+        InputError: where it cannot be loaded, has no such signature, or does not answer as ours do.
     """
-    detect = tf.saved_model.load(str(folder)).signatures["detect"]
-    parts = [
-        detect(images=tf.constant(images[start : start + batch_size])) for start in range(0, len(images), batch_size)
-    ]
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
+    from erkeras.saved.loading import load_model  # which imports this module
+
+    try:
+        detect = load_model("saved_model", Path(folder)).signatures["detect"]
+        parts = [
+            detect(images=tf.constant(images[start : start + batch_size]))
+            for start in range(0, len(images), batch_size)
+        ]
+        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
+    except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder} does not detect as what erkeras exports does: export the model again.") from error
+    if any(len(values) != len(images) for values in found.values()):
+        raise InputError(f"{folder} does not answer for every image: export the model again.")
+    return found
