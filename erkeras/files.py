@@ -123,11 +123,10 @@ def open_regular(path: Path, most: int | None = None) -> io.BufferedReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except ValueError as error:  # a zero byte in its name
         raise OSError(errno.EINVAL, "there is no such name") from error
-    file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most):
-        return file
-    file.close()
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than {most:,}")

@@ -123,11 +123,12 @@ def damage_arrays(arrays, random):
     name = choose(random, list(arrays))
     array = arrays[name]
     if kind == 1:
+        floats = array.astype(float) if array.dtype.kind in "biuf" and array.ndim else np.linspace(-1, 300, 12)
         odd = (
-            array.astype(complex), array.astype(str), array.astype(bytes), array.astype(bool), array.astype(">f8"),
-            array.astype("f2"), np.zeros(0), np.array(3.7), array[..., np.newaxis], array[:0], array[:1],
-            array.astype(float) * np.nan, array.astype(float) * 1e300, -array.astype(float), np.zeros((2, 0, 3)),
-            np.zeros(3, "datetime64[s]"), np.zeros(2, [("a", int)]), array.astype(float) + 0.5, array.T,
+            array.astype(str), array.astype(bytes), array.astype(bool), floats.astype(complex), floats.astype(">f8"),
+            floats.astype("f2"), np.zeros(0), np.array(3.7), array[..., np.newaxis], floats[:0], floats[:1],
+            floats * np.nan, floats * 1e300, -floats, np.zeros((2, 0, 3)), floats * np.inf, floats.T,
+            np.zeros(3, "datetime64[s]"), np.zeros(2, [("a", int)]), floats + 0.5, floats[::-1],
         )  # fmt: skip
         arrays[name] = choose(random, odd)
     elif kind == 2:
