@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import warnings
 from typing import Any
@@ -23,7 +25,7 @@ from .table import table
 from .train import train
 from .verify import verify
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 class Commands(click.RichGroup):
@@ -32,12 +34,21 @@ class Commands(click.RichGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
         warnings.simplefilter("ignore", RobustnessWarning)  # commands print them, above their tables
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except InputError as error:
             self._fail(str(error))
+        except BrokenPipeError:  # as by `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(BROKEN_PIPE)
         except OSError as error:  # a disk that is full, a folder that is none
-            self._fail(f"{error}.")
+            place = f"{error.filename}: " if error.filename else ""
+            self._fail(f"{place}{error.strerror or error}; make room, or give a place that can be read and written.")
+        except MemoryError:
+            self._fail("there is not enough memory: give fewer or smaller images.")
         except NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
@@ -49,11 +60,22 @@ class Commands(click.RichGroup):
         except (click.Abort, KeyboardInterrupt):
             click.echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
+        except Exception as error:
+            if not _is_of_writing(error):
+                raise
+            self._fail(f"{str(error).splitlines()[0]}; make room, or give a place that can be written to.")
 
     @staticmethod
     def _fail(sentence: str) -> None:
-        click.echo(f"Error: {sentence}", err=True)
+        shown = "".join(letter if letter.isprintable() else " " for letter in sentence)
+        click.echo(f"Error: {shown}", err=True)
         sys.exit(BAD_INPUT)
+
+
+def _is_of_writing(error: Exception) -> bool:
+    """Tells whether TensorFlow, where it is loaded, could not write."""
+    words = ("No space left", "File too large", "Disk quota", "Read-only file system", "Permission denied")
+    return type(error).__module__.startswith("tensorflow") and any(word in str(error) for word in words)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -12,6 +12,7 @@ from typing import Any
 import rich_click as click
 
 from erkeras.errors import InputError
+from erkeras.files import check_writable
 from erkeras.recipes import REGULARIZERS
 from erkeras.threat import ThreatModel
 
@@ -126,13 +127,15 @@ def drawable(path: Path | None) -> None:
 
 
 def writable(path: Path | None) -> None:
-    """Checks the path of a file to write.
+    """Checks the path of a file or folder to write, before any work is done for it.
 
     Raises:
-        InputError: where its folder is not there.
+        InputError: where it is a folder, or its folder is not there or cannot be written to.
     """
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise InputError(f"{path} cannot be written: give a file in a folder that exists.")
+    if path is not None:
+        check_writable(path)
 
 
 def threat_of(norm: str, epsilon: float | None, models: str) -> ThreatModel | None:

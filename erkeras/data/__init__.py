@@ -1,7 +1,7 @@
 """Data sets by name, from a folder of images, or from an .npz file. The names load on first use.
 
-Stands alone: nothing else of erkeras is imported here but its error and its random numbers, and TensorFlow only for
-`training_batches` and for the sets of tensorflow-datasets.
+Stands alone: nothing else of erkeras is imported here but its error, its files and its random numbers, and TensorFlow
+only for `training_batches` and for the sets of tensorflow-datasets.
 """
 
 import lazy_loader

@@ -20,7 +20,7 @@ from erkeras.data.images import (
     read_images,
     to_unit_range,
 )
-from erkeras.data.tiny_imagenet import find_tiny_imagenet
+from erkeras.data.tiny_imagenet import expanded, find_tiny_imagenet
 from erkeras.errors import InputError
 
 DATASET_HELP = (
@@ -49,10 +49,10 @@ def check_dataset(name: str) -> tuple[int, ...]:
     if kind == "tiny_imagenet":
         return decode_image(find_tiny_imagenet(place).train_paths[0], channels=3).shape
     if kind == "folder" and place:
-        paths = [path for part in _class_folders(Path(place)) for path in list_images(part)]
+        paths = [path for part in _class_folders(expanded(place)) for path in list_images(part)]
         return decode_image(paths[0], count_channels(paths)).shape
     if kind == "npz" and place:
-        return _read_npz(Path(place))[0].shape[1:]
+        return _read_npz(expanded(place))[0].shape[1:]
     raise InputError(f"there is no data set {name!r}: give {DATASET_HELP}.")
 
 
@@ -81,8 +81,8 @@ def load_dataset(name: str) -> Dataset:
     loaders: dict[str, Callable[[], Dataset]] = {
         "digits": _load_digits,
         "tiny_imagenet": lambda: _load_tiny_imagenet(name, place),
-        "folder": lambda: _load_folder(name, Path(place)),
-        "npz": lambda: _load_npz(name, Path(place)),
+        "folder": lambda: _load_folder(name, expanded(place)),
+        "npz": lambda: _load_npz(name, expanded(place)),
     }
     return loaders[kind]() if kind in loaders else _load_tensorflow_dataset(name)
 
@@ -163,7 +163,12 @@ def _check_network(url: str) -> None:
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give one with a subfolder of images for each class.")
-    folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    try:
+        places = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): give a folder of images.") from error
+    # __MACOSX is what a Mac puts into archives.
+    folders = [place for place in places if place.is_dir() and not place.name.startswith((".", "__MACOSX"))]
     if len(folders) < 2:
         raise InputError(f"{folder} has {len(folders)} subfolders: give one with a subfolder for each class.")
     for place in folders:
@@ -176,6 +181,8 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     arrays = read_arrays(path, ("images", "labels"))
     pixels = to_unit_range(arrays["images"], str(path))
     labels = arrays["labels"]
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets gives them
+        labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),) or labels.min() < 0:
         raise InputError(
             f"{path} has labels of type {labels.dtype} and shape {labels.shape} for {len(pixels)} images: "

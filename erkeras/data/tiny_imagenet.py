@@ -10,7 +10,10 @@ import numpy as np
 
 from erkeras.data.images import SUFFIXES, list_images
 from erkeras.errors import InputError
+from erkeras.files import read_regular
 
+#: Of a list of names.
+_MOST_BYTES = 2**26
 _UNPACK = "give tiny_imagenet:PATH of an unpacked tiny-imagenet-200.zip, or set TINY_IMAGENET_DIR to it"
 
 
@@ -46,9 +49,9 @@ def find_tiny_imagenet(place: str) -> TinyImagenet:
         InputError: where a part of the archive is missing or damaged.
     """
     path, colon, limit = place.rpartition(":")
-    if not (colon and limit.isdecimal()):
+    if not (colon and limit.isdecimal() and len(limit) < 10):
         path, limit = place, ""
-    folder = Path(path or os.environ.get("TINY_IMAGENET_DIR") or "tiny-imagenet-200")
+    folder = expanded(path or os.environ.get("TINY_IMAGENET_DIR") or "tiny-imagenet-200")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: {_UNPACK}.")
     wnids = sorted({*_read(folder / "wnids.txt").split()})
@@ -74,6 +77,11 @@ def find_tiny_imagenet(place: str) -> TinyImagenet:
         labels[rows],
         rows.astype(np.int64),
     )
+
+
+def expanded(place: str) -> Path:
+    """Makes a path of what a user wrote; `~` is the home folder, which no shell expands behind a colon."""
+    return Path(os.path.expanduser(place))
 
 
 def _read_annotations(folder: Path, wnids: set[str]) -> dict[str, str]:
@@ -116,6 +124,6 @@ def _list_class(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_regular(path, _MOST_BYTES).decode(errors="replace")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}): {_UNPACK}.") from error

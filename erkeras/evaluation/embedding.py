@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from erkeras.errors import InputError
+from erkeras.evaluation.pictures import plain, save
 
 #: t-SNE's, and the fewest points it works with.
 _PERPLEXITY = 30.0
@@ -91,11 +92,12 @@ def draw_embedding(
         axis.set_xticks([])
         axis.set_yticks([])
     for label, name in enumerate(class_names[:20]):
-        axes[1].scatter([], [], color=_colour(label), label=name)
-    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+        axes[1].scatter([], [], color=_colour(label), label=plain(name))
+    for text in figure.legend(loc="outside right center", fontsize=8, frameon=False).get_texts():
+        text.set_parse_math(False)
     if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path)
+        figure.suptitle(plain(title), fontsize=10, parse_math=False)
+    save(figure, path)
 
 
 def _colour(label: int) -> tuple[float, ...]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from erkeras.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GOOD, BAD = "#1b7837", "#b2182b"
 
@@ -42,12 +48,12 @@ def draw_verdicts(
             axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r", vmin=0, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_xlabel(caption, color=GOOD if good else BAD, fontsize=8)
+            axis.set_xlabel(plain(caption), color=GOOD if good else BAD, fontsize=8, parse_math=False)
     axes[0][0].set_ylabel("clean")
     axes[1][0].set_ylabel("attacked")
     if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path)
+        figure.suptitle(plain(title), fontsize=10, parse_math=False)
+    save(figure, path)
 
 
 def draw_gallery(
@@ -93,12 +99,12 @@ def draw_gallery(
                 axis.imshow(image if row != 1 else 0.5 + image / (2 * reach))
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_xlabel(caption, color=BAD if row == 2 else "black", fontsize=8)
+            axis.set_xlabel(plain(caption), color=BAD if row == 2 else "black", fontsize=8, parse_math=False)
     for row, name in enumerate(("clean", "perturbation", "adversarial")):
         axes[row][0].set_ylabel(name)
     if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path)
+        figure.suptitle(plain(title), fontsize=10, parse_math=False)
+    save(figure, path)
 
 
 def draw_curves(
@@ -124,16 +130,17 @@ def draw_curves(
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     for name, accuracies in curves.items():
-        axis.plot(epsilons, [100 * accuracy for accuracy in accuracies], marker="o", markersize=3, label=name)
+        axis.plot(epsilons, [100 * accuracy for accuracy in accuracies], marker="o", markersize=3, label=plain(name))
     axis.set_xlabel(f"epsilon ({norm})")
     axis.set_ylabel("robust accuracy, %")
     axis.set_ylim(0, 101)
     axis.margins(x=0)
     axis.grid(alpha=0.3)
-    axis.legend()
+    for text in axis.legend(*axis.get_legend_handles_labels()).get_texts():
+        text.set_parse_math(False)
     if title:
-        axis.set_title(title, fontsize=10)
-    figure.savefig(path)
+        axis.set_title(plain(title), fontsize=10, parse_math=False)
+    save(figure, path)
 
 
 def draw_scores(path: str | Path, panels: dict[str, dict[str, Any]], title: str = "") -> None:
@@ -171,11 +178,32 @@ def draw_scores(path: str | Path, panels: dict[str, dict[str, Any]], title: str 
                     label=f"{names[kind]} ({count:,})",
                 )
         axis.axvline(panel["threshold"], color="black", linewidth=1, label="threshold")
-        axis.set_title(name, fontsize=9)
+        axis.set_title(plain(name), fontsize=9, parse_math=False)
         axis.set_ylabel("% of its kind", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7)
     axes[-1].set_xlabel("log odds of the adversarial score; the outermost bars hold what lies beyond", fontsize=8)
     if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path)
+        figure.suptitle(plain(title), fontsize=10, parse_math=False)
+    save(figure, path)
+
+
+def plain(text: str) -> str:
+    """Gives a user's text as a picture can show it: what has no shape becomes a question mark.
+
+    A `$` is none of a formula where the text is drawn with `parse_math=False`.
+    """
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    return f"\u200b{shown}" if shown.startswith("_") else shown  # matplotlib leaves such a label out of a legend
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a figure, whole or not at all, to a file of the kind that its suffix names, else PNG.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    kind = Path(path).suffix[1:].lower()
+    with warnings.catch_warnings(), replacing(path) as file:
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # it is drawn as a box
+        figure.savefig(file, format=kind if kind in figure.canvas.get_supported_filetypes() else "png")

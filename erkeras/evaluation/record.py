@@ -9,19 +9,21 @@ FOLDER/result.json      the figures so far: seconds, and at the end accuracies a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from erkeras import files
 from erkeras.data import read_arrays
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
-from erkeras.files import write_arrays, write_text
+from erkeras.evaluation.record_files import no_example, parse_example, read_result, read_settings
 
 FORMAT = 1
 SETTINGS, EXAMPLES, RESULT = "settings.json", "examples.jsonl", "result.json"
@@ -29,6 +31,8 @@ IMAGES, COMPRESSED = "images.npy", "images.npz"
 #: Settings that do not make a record another one.
 _CIRCUMSTANCES = ("versions", "processor")
 _WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
+#: Bytes that the file of examples may have.
+_MOST_LINES = 2**30
 
 
 class Record:
@@ -52,8 +56,13 @@ class Record:
         Args:
             folder: must not exist.
             settings: plain values; `images` (how many), `image_shape` and `attacks` (each with a `name`) among them.
+
+        Raises:
+            InputError: where another process makes it, or it cannot be written there.
         """
-        return cls(folder, json.loads(json.dumps({"format": FORMAT, **settings})))
+        record = cls(folder, json.loads(json.dumps({"format": FORMAT, **settings})))
+        record.lock()
+        return record
 
     @classmethod
     def open(cls, folder: Path) -> Record:
@@ -62,26 +71,43 @@ class Record:
         Raises:
             InputError: where there is none, or one of another format.
         """
-        try:
-            settings = json.loads((folder / SETTINGS).read_text())
-            number = settings["format"]
-            record = cls(folder, settings)
-        except FileNotFoundError as error:
+        if not os.path.lexists(folder / SETTINGS):
+            raise InputError(f"{folder} is not the record of an evaluation: give a folder that --record made.")
+        settings = read_settings(folder / SETTINGS)
+        if settings["format"] != FORMAT:
             raise InputError(
-                f"{folder} is not the record of an evaluation: give a folder that --record made."
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / SETTINGS} cannot be read: give a whole record.") from error
-        if number != FORMAT:
-            raise InputError(f"{folder} has format {number} and this erkeras reads {FORMAT}: evaluate again.")
-        return record
+                f"{folder} has format {settings['format']} and this erkeras reads {FORMAT}: evaluate again."
+            )
+        return cls(folder, settings)
+
+    def lock(self) -> None:
+        """Keeps other processes from going on with this record, until it is finished or this process ends.
+
+        Raises:
+            InputError: where another process has it, or nothing can be written there.
+        """
+        files.lock(self.folder)
+        if self.folder.exists():
+            files.check_folder(self.folder)
+            files.sweep(self.folder)
 
     def differs(self, settings: dict[str, Any]) -> str:
-        """Says in words what `settings` ask for otherwise than the record was made with; empty if nothing."""
+        """Says in words what `settings` ask for otherwise than the record was made with; empty if nothing.
+
+        Whoever asks for the same goes on with the record, so it is then locked; see `lock`.
+
+        Raises:
+            InputError: as `lock`.
+        """
+        digest = settings.get("digest")
+        if digest is not None and digest == self.settings.get("digest"):  # in either of its forms
+            settings = {**settings, "digest": self.settings["digest"]}
         now = json.loads(json.dumps({"format": FORMAT, **settings}))
         before = {name: _comparable(name, value) for name, value in self.settings.items()}
         now = {name: _comparable(name, value) for name, value in now.items() if name not in _CIRCUMSTANCES}
         keys = [key for key in now if before.get(key) != now[key]]
+        if not keys:
+            self.lock()
         return ", ".join(f"{key} {_short(before.get(key))} (now {_short(now[key])})" for key in keys)
 
     def read(self) -> Examples:
@@ -92,30 +118,30 @@ class Record:
         """
         if not self.folder.exists():
             return self._arrays([])
-        try:
-            rows = [json.loads(line) for line in self._whole_lines()]
-            examples = self._arrays(rows)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(
-                f"{self.folder / EXAMPLES} is missing, or has a line that is no example: give a whole record."
-            ) from error
-        return examples
+        path, wanted = self.folder / EXAMPLES, self.settings["images"]
+        rows = [parse_example(line, path, number) for number, line in enumerate(self._whole_lines(), start=1)]
+        if len(rows) > wanted:
+            raise InputError(f"{path} has {len(rows)} lines for {wanted} images: give a whole record.")
+        return self._arrays(rows)
 
     def append(self, examples: Examples, seconds: list[float]) -> None:
-        """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far."""
-        self._make()
-        whole = self._whole_lines()
-        start = len(whole)
-        self._expand()
-        images = self._open_images("r+")
-        images[start : start + len(examples)] = examples.images
-        images.flush()
-        with (self.folder / EXAMPLES).open("r+b") as lines:
-            lines.seek(sum(len(line) for line in whole))
-            lines.truncate()
-            lines.writelines(f"{json.dumps(line)}\n".encode() for line in as_lines(examples, self.names))
-            lines.flush()
-            os.fsync(lines.fileno())
+        """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far.
+
+        Raises:
+            InputError: where they cannot be written; the record then goes on from the last whole one.
+        """
+        self.lock()
+        with self._writing():
+            self._make()
+            whole = self._whole_lines()
+            self._expand()
+            self._write_images(len(whole), examples.images)
+            with (self.folder / EXAMPLES).open("r+b") as lines:
+                lines.seek(sum(len(line) for line in whole))
+                lines.truncate()
+                lines.write("".join(f"{json.dumps(line)}\n" for line in as_lines(examples, self.names)).encode())
+                lines.flush()
+                os.fsync(lines.fileno())
         self.write_result({"seconds": dict(zip(self.names, seconds, strict=True))})
 
     def seconds(self) -> list[float]:
@@ -124,59 +150,127 @@ class Record:
         return [known.get(name, 0.0) for name in self.names]
 
     def result(self) -> dict[str, Any]:
-        """Reads the figures so far."""
+        """Reads the figures so far.
+
+        Raises:
+            InputError: where there are some that cannot be read.
+        """
         path = self.folder / RESULT
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_result(path) if path.exists() else {}
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the figures so far."""
-        write_text(self.folder / RESULT, json.dumps(result, indent=1))
+        files.write_text(self.folder / RESULT, json.dumps(result, indent=1))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Writes the last figures, and compresses the images."""
-        self.write_result(result)
-        if not (self.folder / COMPRESSED).exists():
-            write_arrays(self.folder / COMPRESSED, {"images": self._open_images("r")})
-        (self.folder / IMAGES).unlink(missing_ok=True)
+        """Writes the last figures, compresses the images, and lets other processes have the record."""
+        with self._writing():
+            self.write_result(result)
+            if not (self.folder / COMPRESSED).exists():
+                files.write_arrays(self.folder / COMPRESSED, {"images": self._read_images(self.settings["images"])})
+            (self.folder / IMAGES).unlink(missing_ok=True)
+        files.unlock(self.folder)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"the record {self.folder} cannot be written ({error.strerror or error}): make room, and go on with "
+                "the same command and --resume."
+            ) from error
 
     def _make(self) -> None:
         """The folder, whole or not at all, where there is none."""
         if self.folder.exists():
             return
-        partial = self.folder.with_name(f".{self.folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / SETTINGS).write_text(json.dumps(self.settings, indent=1))
-        np.lib.format.open_memmap(partial / IMAGES, "w+", np.float32, self._shape).flush()
-        (partial / EXAMPLES).touch()
-        partial.rename(self.folder)
+        partial = files.make_partial_folder(self.folder)
+        try:
+            (partial / SETTINGS).write_text(json.dumps(self.settings, indent=1))
+            with (partial / IMAGES).open("wb") as images:
+                np.lib.format.write_array_header_1_0(images, self._header)
+                images.truncate(images.tell() + 4 * int(np.prod(self._shape)))
+            (partial / EXAMPLES).touch()
+            partial.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
     @property
     def _shape(self) -> tuple[int, ...]:
         return (self.settings["images"], *self.settings["image_shape"])
 
+    @property
+    def _header(self) -> dict[str, Any]:
+        return {"descr": "<f4", "fortran_order": False, "shape": self._shape}
+
     def _expand(self) -> None:
         """Of a record that lost a line after its end: takes back what `finish` did to the images."""
         if (self.folder / COMPRESSED).exists():
-            partial = self.folder / f".{IMAGES}.partial.npy"
-            np.save(partial, self._open_images("r"))
-            os.replace(partial, self.folder / IMAGES)
+            images = self._read_images(self.settings["images"])
+            with files.replacing(self.folder / IMAGES) as file:
+                np.lib.format.write_array(file, images)
             (self.folder / COMPRESSED).unlink()
 
-    def _open_images(self, mode: Any) -> Any:
+    def _write_images(self, start: int, images: np.ndarray) -> None:
+        # No memory map: on a full disk a process that writes to one is killed.
+        with self._images_file("r+b") as (file, offset):
+            file.seek(offset + start * 4 * int(np.prod(self._shape[1:])))
+            file.write(np.ascontiguousarray(images, "<f4").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read_images(self, count: int) -> np.ndarray:
+        """The first images, float32."""
         if (self.folder / COMPRESSED).exists():
-            return read_arrays(self.folder / COMPRESSED, ("images",))["images"]
+            images = read_arrays(self.folder / COMPRESSED, ("images",))["images"]
+            if images.shape != self._shape or images.dtype != np.float32:
+                raise InputError(
+                    f"{self.folder / COMPRESSED} has images of shape {images.shape} and type {images.dtype}, and the "
+                    f"settings say {self._shape}: give a whole record."
+                )
+            return images[:count]
+        with self._images_file("rb") as (file, _):
+            wanted = count * int(np.prod(self._shape[1:]))
+            return np.fromfile(file, "<f4", wanted).astype(np.float32, copy=False).reshape(count, *self._shape[1:])
+
+    @contextlib.contextmanager
+    def _images_file(self, mode: str) -> Iterator[tuple[Any, int]]:
+        """`images.npy`, open and found whole, and where its pixels begin."""
+        path = self.folder / IMAGES
         try:
-            return np.load(self.folder / IMAGES, mmap_mode=mode)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.folder / IMAGES} cannot be read: give a whole record.") from error
+            descriptor = os.open(path, (os.O_RDWR if "+" in mode else os.O_RDONLY) | os.O_NONBLOCK)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): give a whole record.") from error
+        with os.fdopen(descriptor, mode) as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                header = np.lib.format.read_array_header_1_0(file)
+            except Exception as error:  # whatever NumPy makes of a damaged header
+                raise InputError(f"{path} cannot be read: give a whole record.") from error
+            size = file.tell() + 4 * int(np.prod(self._shape))
+            known = version == (1, 0) and header == (self._shape, False, np.dtype("<f4"))
+            if not known or os.fstat(file.fileno()).st_size != size:
+                raise InputError(f"{path} is not as the settings say: give a whole record.")
+            yield file, file.tell()
 
     def _whole_lines(self) -> list[bytes]:
-        lines = (self.folder / EXAMPLES).read_bytes().splitlines(keepends=True)
+        path = self.folder / EXAMPLES
+        try:
+            lines = files.read_regular(path, _MOST_LINES).splitlines(keepends=True)
+        except OSError as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise InputError(f"{path} {reason}: give a whole record.") from error
         return [line for line in lines if line.endswith(b"\n")]
 
     def _arrays(self, rows: list[dict[str, Any]]) -> Examples:
         numbers = {word: number for number, word in {**_WORDS, **dict(enumerate(self.names))}.items()}
+
+        for number, row in enumerate(rows, start=1):
+            counted = row["queries"].keys() & row["gradients"].keys()
+            if row["broken_by"] not in numbers or not counted >= set(self.names):
+                raise no_example(self.folder / EXAMPLES, number, "it is of other attacks than the settings name")
 
         def column(name: str, dtype: Any) -> np.ndarray:
             return np.array([row[name] for row in rows], dtype)
@@ -194,9 +288,7 @@ class Record:
             distance=column("distance", np.float32),
             queries=table("queries"),
             gradients=table("gradients"),
-            images=np.array(self._open_images("r")[: len(rows)])
-            if rows
-            else np.zeros((0, *self._shape[1:]), np.float32),
+            images=self._read_images(len(rows)) if rows else np.zeros((0, *self._shape[1:]), np.float32),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import keras
 
 from erkeras.errors import InputError
-from erkeras.files import write_text
+from erkeras.files import make_folder, make_partial_folder, sweep, write_bytes, write_text
 
 #: The first that the logs have is what counts.
 _ACCURACIES = ("val_adversarial_accuracy", "val_clean_accuracy")
@@ -65,15 +66,21 @@ class Checkpoint(keras.callbacks.Callback):
 
         Returns:
             How many epochs are done.
+
+        Raises:
+            InputError: where it cannot be read.
         """
         newest = self.newest
         if newest is None:
             return 0
-        state = json.loads((newest / "training.json").read_text())
-        self.history, self.step, self._metrics = state["history"], state["step"], state["metrics"]
         if not model.optimizer.built:  # load_weights would leave its state out
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(newest / "state.weights.h5")
+        try:
+            state = json.loads((newest / "training.json").read_text())
+            self.history, self.step, self._metrics = state["history"], state["step"], state["metrics"]
+            model.load_weights(newest / "state.weights.h5")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{newest} is no whole checkpoint of this model: delete it, and train again.") from error
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -94,17 +101,20 @@ class Checkpoint(keras.callbacks.Callback):
         self._save(f"epoch-{epoch + 1:05d}")
 
     def _save(self, name: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        self.model.save_weights(partial / "state.weights.h5")
+        make_folder(self.folder)
+        sweep(self.folder)  # what a process has left that was killed
         metrics = [variable.numpy().tolist() for variable in self.model.metrics_variables] if self.step else []
         state = {"history": self.history, "step": self.step, "metrics": metrics}
-        (partial / "training.json").write_text(json.dumps(state))
         newest = self.folder / name
-        shutil.rmtree(newest, ignore_errors=True)  # of an earlier training that was not restored
-        partial.rename(newest)
+        partial = make_partial_folder(newest)
+        try:
+            write_weights(self.model, partial / "state.weights.h5")
+            write_text(partial / "training.json", json.dumps(state))
+            shutil.rmtree(newest, ignore_errors=True)  # of an earlier training that was not restored
+            partial.rename(newest)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         for older in self.folder.glob("epoch-*"):
             if older != newest:
                 shutil.rmtree(older)
@@ -154,10 +164,10 @@ class KeepBest(keras.callbacks.Callback):
             return
         accuracy = robust_validation_accuracy(logs or {})
         if accuracy > self._accuracy:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             before = self._weights
             self.epoch, self._accuracy = epoch + 1, accuracy
-            self.model.save_weights(self._weights)
+            write_weights(self.model, self._weights)
             write_text(self._state, json.dumps([self.epoch, self._accuracy]))
             if before != self._weights:  # an epoch may be run again after its weights were kept
                 before.unlink(missing_ok=True)
@@ -176,6 +186,26 @@ class KeepBest(keras.callbacks.Callback):
     @property
     def _weights(self) -> Path:
         return self.folder / f"best-{self.epoch:05d}.weights.h5"
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Writes the weights of a model, as `save_weights` does: whole or not at all.
+
+    They are made in memory first: HDF5 kills the process where a disk is full.
+
+    Raises:
+        InputError: where they cannot be written.
+    """
+    content = _Memory()
+    model.save_weights(content)
+    write_bytes(path, content.getbuffer())
+
+
+class _Memory(io.BytesIO):
+    """A file in memory whose name Keras takes for one of weights."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
 
 
 def robust_validation_accuracy(logs: dict[str, float]) -> float:

@@ -13,30 +13,87 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from erkeras.errors import InputError
-from erkeras.files import write_text
+from erkeras.files import open_regular, read_regular, write_text
 from erkeras.saved.card import CARD, Card, EvaluationEntry, card_text, parse_card
 from erkeras.saved.readme import render_card
 
+#: Bytes that a card may have. An archive may unpack to so many, or to so many times its own.
+_MOST, _MOST_TIMES = 2**26, 20
 MODEL, DETECTOR, README = "model.keras", "detector.npz", "README.md"
+
+
+class Digest(str):
+    """A digest of a model: that of its weights and configuration, equal to that of its file too.
+
+    Older records hold the SHA-256 of the file.
+    """
+
+    of_file: str
+
+    def __new__(cls, digest: str, of_file: str) -> Digest:
+        made = super().__new__(cls, digest)
+        made.of_file = of_file
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True or other == self.of_file
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Takes the SHA-256 of every file below a folder, by its path."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): _of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def fingerprint(path: Path) -> str:
-    """Takes the SHA-256 of a model's file, or of all files of its folder and their names."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(json.dumps(digests(path)).encode()).hexdigest()
+    """Takes the digest of a model, by which records name it.
+
+    Args:
+        path: of a .keras file: the SHA-256 of its weights and its configuration, which two identical trainings share,
+            whenever they were saved; see `Digest`. Of a SavedModel's folder: that of all files and their names.
+    """
+    if not path.is_file():
+        return hashlib.sha256(json.dumps(digests(path)).encode()).hexdigest()
+    of_file = _of_file(path)
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            found = hashlib.sha256(_configuration(archive.read("config.json")))
+            for name in sorted(archive.namelist()):
+                if name not in ("config.json", "metadata.json"):
+                    found.update(name.encode(errors="surrogateescape"))
+                    with archive.open(name) as member:
+                        found.update(hashlib.file_digest(member, "sha256").digest())  # type: ignore[arg-type]
+    except Exception:  # no .keras file, or a damaged one
+        return of_file
+    return Digest(found.hexdigest(), of_file)
+
+
+def _of_file(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give a file that can be.") from error
+
+
+def _configuration(text: bytes) -> bytes:
+    """A configuration as bytes, with Keras' shared_object_ids, which are addresses of memory, numbered."""
+    numbers: dict[int, int] = {}
+
+    def numbered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {
+            key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else value for key, value in pairs
+        }
+
+    return json.dumps(json.loads(text, object_pairs_hook=numbered), sort_keys=True).encode()
 
 
 def read_card(folder: Path) -> Card:
@@ -49,10 +106,16 @@ def read_card(folder: Path) -> Card:
         raise InputError(f"{folder} does not exist: give the folder of a saved model, as erkeras train writes it.")
     if not (folder / CARD).is_file():
         raise InputError(f"{folder} has no {CARD}: give the folder of a saved model, as erkeras train writes it.")
-    card = parse_card((folder / CARD).read_bytes(), folder / CARD)
+    try:
+        text = read_regular(folder / CARD, _MOST)
+    except OSError as error:
+        raise InputError(f"{folder / CARD} cannot be read ({error.strerror}): copy its folder again.") from error
+    card = parse_card(text, folder / CARD)
     for name, digest in card.files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+            raise InputError(f"{folder / CARD} lists {name!r}, which is not in its folder: copy its folder again.")
         missing = not (folder / name).is_file()
-        if missing or fingerprint(folder / name) != digest:
+        if missing or _of_file(folder / name) != digest:
             state = "is missing" if missing else "is not as it was written"
             raise InputError(f"{folder / name} {state}: train the model again, or copy its folder again.")
     return card
@@ -90,17 +153,22 @@ def find_model(path: Path) -> tuple[str, Path, Card | None]:
         return "keras", path / MODEL, read_card(path)
     if (path / "saved_model.pb").is_file():
         return "saved_model", path, None
-    newest = newest_version(path)
-    if newest:
-        return "saved_model", path / str(newest), None
+    versions = _versions(path)
+    if versions:
+        return "saved_model", versions[max(versions)], None
     state = "has no model" if path.exists() else "does not exist"
     raise InputError(f"{path} {state}: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
 
 
 def newest_version(folder: Path) -> int:
     """Finds the highest number of a SavedModel in a folder, which a server takes by default; 0 where there is none."""
-    found = (place.parent.name for place in folder.glob("*/saved_model.pb"))
-    return max((int(name) for name in found if name.isdigit()), default=0)
+    return max(_versions(folder), default=0)
+
+
+def _versions(folder: Path) -> dict[int, Path]:
+    """The SavedModels of a folder by number, which may have zeros before it, as in TensorFlow Serving's examples."""
+    places = [place.parent for place in sorted(folder.glob("*/saved_model.pb")) if place.is_file()]
+    return {int(place.name): place for place in places if place.name.isascii() and place.name.isdecimal()}
 
 
 def new_version(folder: Path, version: int | None) -> Path:
@@ -117,13 +185,16 @@ def new_version(folder: Path, version: int | None) -> Path:
 
 
 def check_keras_file(path: Path) -> None:
-    """Checks a .keras archive; raises InputError where it is missing or not whole."""
+    """Checks a .keras archive; raises InputError where it is missing, not whole, or unpacks to far more than it has."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a .keras file.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None and "config.json" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            size = sum(info.file_size for info in members)
+            small = size <= max(_MOST, _MOST_TIMES * sum(info.compress_size for info in members))
+            whole = small and "config.json" in archive.namelist() and archive.testzip() is None
+    except Exception:  # whatever zipfile and its decompressors make of a damaged file
         whole = False
     if not whole:
         raise InputError(f"{path} is not a whole .keras file: save the model again.")

@@ -22,11 +22,11 @@ def load_model(kind: str, path: Path) -> Any:
         if kind == "keras":
             return keras.saving.load_model(path, compile=False, safe_mode=True)
         return tf.saved_model.load(str(path))
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except Exception as error:  # whatever Keras, HDF5, protobuf and TensorFlow make of a damaged or hostile file
         missing = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
         if missing:
             raise InputError(
                 f"{path} is made of {missing[1]}, which is not registered: --import the module that defines it."
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason[:200]}): give a model that this Keras can read.") from error

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
+from erkeras.files import make_partial_folder
 from erkeras.serving.client import predict_request
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
@@ -85,11 +86,14 @@ def _write(answer: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequ
         from_bytes = _after_decoding(_only(answer, names), shape)
         archive.add_endpoint(bytes_twin(signature), from_bytes, input_signature=[encoded])
     # Hidden, so that a server that watches the folder takes the version up when it is complete.
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    archive.write_out(str(partial), verbose=False)
-    _write_warm_up(partial / WARM_UP, signatures, shape)
-    partial.rename(folder)
+    partial = make_partial_folder(folder)
+    try:
+        archive.write_out(str(partial), verbose=False)
+        _write_warm_up(partial / WARM_UP, signatures, shape)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _write_warm_up(path: Path, signatures: Sequence[str] | dict, shape: Sequence[int]) -> None:
@@ -126,10 +130,8 @@ def _checked(function: Callable, shape: Sequence[int]) -> Callable:
 
 
 def _after_decoding(function: Callable, shape: Sequence[int]) -> Callable:
-    def decode(encoded: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([_check_header(encoded)]):
-            pixels = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
-        pixels.set_shape((None, None, shape[2]))
+    def to_images(encoded: tf.Tensor) -> tf.Tensor:
+        pixels = decode(encoded, shape[2])
         # Antialiased, so that every pixel of a larger image counts. Resizing to its own size leaves an image as it is.
         resized = tf.image.resize(pixels, shape[:2], antialias=True) / 255
         return tf.ensure_shape(tf.clip_by_value(resized, 0, 1), shape)
@@ -138,9 +140,34 @@ def _after_decoding(function: Callable, shape: Sequence[int]) -> Callable:
         encoded = tf.ensure_shape(encoded, (None,))
         with tf.control_dependencies([_check_count(encoded)]):
             encoded = tf.identity(encoded)
-        return function(tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32)))
+        return function(tf.map_fn(to_images, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32)))
 
     return from_bytes
+
+
+def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decodes a PNG or JPEG file to uint8 `[height, width, channels]`, the same pixels as `erkeras.data.decode_image`.
+
+    Args:
+        encoded: string, the file.
+        channels: 1 or 3.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, for another file, or one of more than `MOST_PIXELS` pixels.
+    """
+    with tf.control_dependencies([_check_header(encoded)]):
+        encoded = tf.identity(encoded)
+    # TensorFlow's own choice for JPEG is a faster transform, by which a pixel may differ by 5.
+    pixels = tf.cond(
+        tf.strings.substr(encoded, 0, 1) == b"\x89",
+        lambda: tf.io.decode_png(encoded, channels=3),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+    )
+    pixels.set_shape((None, None, 3))
+    if channels == 3:
+        return pixels
+    weighted = tf.reduce_sum(tf.cast(pixels, tf.int32) * [19595, 38470, 7471], axis=-1, keepdims=True)
+    return tf.cast((weighted + 2**15) // 2**16, tf.uint8)
 
 
 def _check_count(images: tf.Tensor) -> tf.Operation:
@@ -184,9 +211,23 @@ def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -
 
     Returns:
         The signature's outputs, each `[n, ...]`.
+
+    Raises:
+        InputError: where it cannot be loaded, has no such signature, or does not answer as ours do.
     """
-    detect = tf.saved_model.load(str(folder)).signatures["detect"]
-    parts = [
-        detect(images=tf.constant(images[start : start + batch_size])) for start in range(0, len(images), batch_size)
-    ]
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
+    from erkeras.saved.loading import load_model  # which imports this module
+
+    try:
+        detect = load_model("saved_model", Path(folder)).signatures["detect"]
+        parts = [
+            detect(images=tf.constant(images[start : start + batch_size]))
+            for start in range(0, len(images), batch_size)
+        ]
+        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
+    except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder} does not detect as what erkeras exports does: export the model again.") from error
+    if any(len(values) != len(images) for values in found.values()):
+        raise InputError(f"{folder} does not answer for every image: export the model again.")
+    return found

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from erkeras.errors import InputError
-from erkeras.files import write_text
+from erkeras.files import check_folder, lock, make_folder, read_regular, unlock, write_text
 from erkeras.recipes import Job
 from erkeras.saved import read_card
 from erkeras.versions import __version__
+
+#: Bytes that job.json may have.
+_MOST = 2**20
 
 
 def training_folder(output: Path) -> Path:
@@ -20,11 +24,22 @@ def training_folder(output: Path) -> Path:
 
 
 def begin(output: Path, job: Job) -> Path:
-    """Makes the folder of an unfinished job, which says what was asked for."""
+    """Makes the folder of an unfinished job, which says what was asked for, and keeps other processes from it.
+
+    Raises:
+        InputError: where another process trains there, or nothing can be written.
+    """
     folder = training_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock(folder)
+    make_folder(folder)
     write_text(folder / "job.json", json.dumps(_settings(job, __version__), indent=1))
     return folder
+
+
+def end(folder: Path) -> None:
+    """Removes the folder of a job that is done, or of one that left nothing to go on with."""
+    shutil.rmtree(folder, ignore_errors=True)
+    unlock(folder)
 
 
 def check_output(output: Path, job: Job, resume: bool) -> bool:
@@ -34,7 +49,8 @@ def check_output(output: Path, job: Job, resume: bool) -> bool:
         True where the job is already done there.
 
     Raises:
-        InputError: where the folder exists and `resume` is not set, or holds another job.
+        InputError: where the folder exists and `resume` is not set, or holds another job, or nothing can be written
+            there.
     """
     unfinished = training_folder(output) / "job.json"
     if output.exists():
@@ -43,7 +59,7 @@ def check_output(output: Path, job: Job, resume: bool) -> bool:
         card = read_card(output)
         if card.job is None:
             raise InputError(f"{output} was not made by erkeras train: give another --output.")
-        _compare(output, _settings(card.job, card.versions["erkeras"]), job)
+        _compare(output, _settings(card.job, card.versions.get("erkeras", "")), job)
         return True
     if unfinished.exists():
         if not resume:
@@ -51,8 +67,20 @@ def check_output(output: Path, job: Job, resume: bool) -> bool:
                 f"an unfinished training for {output} is in {unfinished.parent}: add --resume to go on with it, "
                 "or delete that folder."
             )
-        _compare(output, json.loads(unfinished.read_text()), job)
+        _compare(output, _read(unfinished), job)
+    # The next folder that is there already; those on the way are made later.
+    check_folder(next(folder for folder in output.absolute().parents if folder.exists()))
     return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_regular(path, _MOST))
+        if not isinstance(found, dict) or not isinstance(found.get("recipe"), dict):
+            raise ValueError("not a job")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: delete {path.parent}, and train again.") from error
+    return found
 
 
 def _settings(job: Job, version: str) -> dict[str, Any]:

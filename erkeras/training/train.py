@@ -7,7 +7,6 @@ it, and a user's own script may.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from erkeras.saved import Card, DatasetEntry, DetectorEntry, Summary, TrainingEn
 from erkeras.training import figures
 from erkeras.training.build import build_gan
 from erkeras.training.fit import fit_generator, fit_model, purified
-from erkeras.training.job import begin, check_output, training_folder
+from erkeras.training.job import begin, check_output, end, training_folder
 from erkeras.versions import processor, versions
 
 #: How much of a training an interruption may cost, in seconds.
@@ -54,7 +53,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     """
     done = check_output(output, job, resume)
     if done:
-        shutil.rmtree(training_folder(output), ignore_errors=True)  # left where the process died just before its end
+        end(training_folder(output))  # left where the process died just before its end
         return saved.read_card(output)
     progress = progress or Progress()
     dataset = load_dataset(job.dataset)
@@ -62,13 +61,34 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         tf.config.experimental.enable_op_determinism()
     folder = begin(output, job)
     trained = _fit(job, dataset, folder, progress)
+    # What trained for long is a whole model before anything else is tried on it.
+    kept = folder / saved.MODEL
+    try:
+        trained.model.save(kept)
+        card = _finish(job, dataset, trained, folder / "saved_model", output, progress)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}): make room, and go on with --resume."
+        ) from error
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}; the trained model is in {kept}.") from error
+    end(folder)
+    return card
 
+
+def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output: Path, progress: Progress) -> Card:
+    """Attacks a trained model, fits its detector, and writes `output` by way of the folder `partial`."""
     test = dataset.test.sample(_limit(job), job.seed)
     robustness = figures.evaluate(trained.model, test, job, progress, "attacking")
     report = figures.report(job, test, robustness, _baseline(job, dataset, test, progress))
-    detector, detected = _detector(job, dataset, trained.model, test, robustness, progress)
+    warnings = list(trained.entry.warnings)
+    try:
+        detector, detected = _detector(job, dataset, trained.model, test, robustness, progress)
+    except ValueError as error:
+        # As where nothing is classified correctly: there is a model all the same.
+        detector, detected = None, None
+        warnings.append(f"No detector could be fitted: {' '.join(str(error).split())}")
 
-    partial = folder / "saved_model"
     slim = job.compact and not job.recipe.generator_updates
     model = trained.model.without_training_state() if slim else trained.model
     saved.write_model(partial, model, detector, dataset.image_shape)
@@ -80,13 +100,11 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         versions=versions(),
         processor=processor(),
         job=job,
-        training=trained.entry,
+        training=dataclasses.replace(trained.entry, warnings=tuple(warnings)),
         evaluation=report,
         detector=detected,
     )
-    card = saved.complete(partial, output, card)
-    shutil.rmtree(folder)
-    return card
+    return saved.complete(partial, output, card)
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,7 @@ def _fit(job: Job, dataset: Dataset, folder: Path, progress: Progress) -> _Train
         model: Any = fit_model(job, dataset, checkpoint, progress)
     except InputError:
         if checkpoint.newest is None:  # nothing to go on with
-            shutil.rmtree(folder)
+            end(folder)
         raise
     if gan is not None:
         model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)

@@ -1,4 +1,5 @@
 import pytest
+
 from helpers.closed_forms import steep_network, steep_points
 
 

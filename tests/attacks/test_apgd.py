@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.attempts import batch_of, follow
-from helpers.closed_forms import images_at, linear_model, uniform
 
 from erkeras import randomness
 from erkeras.attacks import APGD
@@ -10,6 +8,8 @@ from erkeras.attacks.losses import LOSSES
 from erkeras.attacks.targets import target_classes
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
+from helpers.attempts import batch_of, follow
+from helpers.closed_forms import images_at, linear_model, uniform
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 NORMS = ["l_inf", "l2"]

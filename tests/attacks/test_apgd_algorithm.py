@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.attempts import batch_of, follow
-from helpers.closed_forms import uniform
 
 from erkeras.attacks import APGD
 from erkeras.attacks.losses import LOSSES
 from erkeras.attacks.targets import target_classes
 from erkeras.threat import ThreatModel
+from helpers.attempts import batch_of, follow
+from helpers.closed_forms import uniform
 
 CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)  # of 100 iterations
 

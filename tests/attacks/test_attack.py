@@ -2,12 +2,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.random_noise import RandomNoise, model, noise_points
 
 from erkeras.attacks import PGD, Attack
 from erkeras.attacks.attack import serializable
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
+from helpers.random_noise import RandomNoise, model, noise_points
 
 
 @pytest.fixture

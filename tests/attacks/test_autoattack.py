@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import steep_network
 
 from erkeras.attacks import APGD, FAB, PGD, AdaptiveAttack, AutoAttack, Square, attack_in_turn
 from erkeras.attacks.autoattack import VERSIONS
@@ -10,6 +9,7 @@ from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.threat import ThreatModel
+from helpers.closed_forms import steep_network
 
 THREAT = ThreatModel("l_inf", 0.06)
 

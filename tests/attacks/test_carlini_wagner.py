@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from erkeras.attacks import CarliniWagner, Victim
+from erkeras.errors import InputError
+from erkeras.threat import ThreatModel
 from helpers.closed_forms import (
     bent_model,
     images_at,
@@ -9,10 +13,6 @@ from helpers.closed_forms import (
     points_of,
     uniform,
 )
-
-from erkeras.attacks import CarliniWagner, Victim
-from erkeras.errors import InputError
-from erkeras.threat import ThreatModel
 
 L2 = ThreatModel("l2", 0.3)
 QUICK = {"iterations": 60, "learning_rate": 0.1}

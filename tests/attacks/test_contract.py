@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import bent_model, check_parts, nearest_distances, uniform
 
 from erkeras import attacks
 from erkeras.attacks import (
@@ -29,6 +28,7 @@ from erkeras.attacks import (
 )
 from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
+from helpers.closed_forms import bent_model, check_parts, nearest_distances, uniform
 
 THREATS = {"l_inf": ThreatModel("l_inf", 0.1), "l2": ThreatModel("l2", 0.3)}
 COUNT, INTERNAL_BATCH = 24, 8

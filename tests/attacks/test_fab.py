@@ -2,6 +2,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from erkeras.attacks import FAB, Victim
+from erkeras.attacks.contract import Batch
+from erkeras.errors import InputError
+from erkeras.threat import ThreatModel
 from helpers.attempts import batch_of, first_state
 from helpers.closed_forms import (
     bent_model,
@@ -11,11 +16,6 @@ from helpers.closed_forms import (
     points_of,
     to_hyperplane,
 )
-
-from erkeras.attacks import FAB, Victim
-from erkeras.attacks.contract import Batch
-from erkeras.errors import InputError
-from erkeras.threat import ThreatModel
 
 NORMS = ["l_inf", "l2"]
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]

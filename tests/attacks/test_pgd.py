@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
-from helpers.attempts import batch_of
-from helpers.closed_forms import images_at, linear_model, uniform
 
 from erkeras.attacks import PGD, Victim
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
 from erkeras.threat import ThreatModel
+from helpers.attempts import batch_of
+from helpers.closed_forms import images_at, linear_model, uniform
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 NORMS = ["l_inf", "l2"]

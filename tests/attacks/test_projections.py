@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import to_hyperplane as exact
 from scipy.optimize import linprog
 
 from erkeras.attacks.projections import to_hyperplane
+from helpers.closed_forms import to_hyperplane as exact
 
 NORMS = ["l_inf", "l2"]
 

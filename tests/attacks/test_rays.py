@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import two_layers, uniform
 
 from erkeras.attacks import RayS, Victim
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
+from helpers.closed_forms import two_layers, uniform
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.random_noise import RandomNoise, model, noise_points
 
 from erkeras.attacks import PGD, Victim, runner
 from erkeras.threat import ThreatModel
+from helpers.random_noise import RandomNoise, model, noise_points
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.attempts import trace
-from helpers.closed_forms import images_at, leads, linear_model, two_layers, uniform, unmoved
 
 from erkeras import randomness
 from erkeras.attacks import Square, Victim
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
+from helpers.attempts import trace
+from helpers.closed_forms import images_at, leads, linear_model, two_layers, uniform, unmoved
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 NORMS = ["l_inf", "l2"]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.attempts import asked, batch_of, first_state, trace
-from helpers.closed_forms import two_layers, uniform, unmoved
 
 from erkeras import randomness
 from erkeras.attacks import Square
 from erkeras.threat import ThreatModel
+from helpers.attempts import asked, batch_of, first_state, trace
+from helpers.closed_forms import two_layers, uniform, unmoved
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
 

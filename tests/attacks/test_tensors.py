@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import linear_model, uniform
 
 from erkeras.attacks.tensors import ascend, fused, gradient_of, random_directions, where
 from erkeras.threat import ThreatModel
+from helpers.closed_forms import linear_model, uniform
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3, 1)])

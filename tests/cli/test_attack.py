@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 from PIL import Image
 
 from erkeras.attacks import PGD
@@ -13,6 +12,7 @@ from erkeras.attacks.named import ATTACKS
 from erkeras.data import load_dataset
 from erkeras.saved import load_model, read_card
 from erkeras.threat import ThreatModel
+from helpers.commands import refused, run
 
 PGD_SHORT = ["--limit", "150", "--steps", "5", "--restarts", "1"]
 TWO = ["--attack", "apgd-ce", "--attack", "square", "--limit", "150", "--iterations", "5", "--queries", "40"]

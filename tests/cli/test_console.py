@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from erkeras.cli import console
 from rich.console import Console
 
+from erkeras.cli import console
 from erkeras.errors import InputError
 
 

@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 from PIL import Image
+
+from helpers.commands import refused, run
 
 
 def test_curves_of_several_models_share_a_picture_and_a_table(anywhere, saved_model):

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 from PIL import Image
 
 from erkeras.data import load_dataset
 from erkeras.serving import detect_with
+from helpers.commands import refused, run
 
 
 def image(path, size=(8, 8)):

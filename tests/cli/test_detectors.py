@@ -5,8 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 from PIL import Image
+
+from helpers.commands import refused, run
 
 
 @pytest.fixture(scope="module")

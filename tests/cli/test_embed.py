@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 from matplotlib import colormaps
 from PIL import Image
+
+from helpers.commands import refused, run
 
 
 def test_codes_are_drawn(anywhere, saved_model):

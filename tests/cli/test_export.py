@@ -4,11 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.commands import refused, run
 
 from erkeras.data import load_dataset
 from erkeras.saved import newest_version, read_card
 from erkeras.serving import detect_with
+from helpers.commands import refused, run
 
 
 @pytest.fixture

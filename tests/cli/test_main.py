@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from erkeras.cli import main
-from helpers.commands import run
 
 from erkeras import __version__
+from erkeras.cli import main
+from helpers.commands import run
 
 
 def npz(path, **arrays):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import rich_click as click
-from erkeras.cli import options
 
+from erkeras.cli import options
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 

@@ -1,9 +1,9 @@
 """erkeras rows."""
 
 import pytest
-from helpers.commands import refused, run
 
 from erkeras.saved import percent, read_card
+from helpers.commands import refused, run
 
 ASKED = ["--defense", "er-classifier", "--defense", "madry", "--epochs", "1", "--seed", "0", "--attack", "fgsm"]
 

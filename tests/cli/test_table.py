@@ -1,6 +1,7 @@
 """erkeras table."""
 
 import pytest
+
 from helpers.commands import refused, run
 from helpers.rows import saved, two_rows
 

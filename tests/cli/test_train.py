@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from helpers.commands import refused, run
 
 

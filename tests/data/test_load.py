@@ -63,15 +63,15 @@ def test_folder_with_one_file_in_colour_has_three_channels(tmp_path):
     assert check_dataset(name) == load_dataset(name).image_shape == (6, 5, 3)
 
 
-@pytest.mark.parametrize("scale", [1.0, 255.0])
-def test_npz_of_both_ranges(tmp_path, scale):
-    images = np.random.RandomState(0).rand(40, 5, 4) * scale
+@pytest.mark.parametrize(("scale", "kind"), [(1.0, float), (255, int), (255, np.uint16), (1.003, np.float32)])
+def test_npz_of_floats_and_of_whole_numbers(tmp_path, scale, kind):
+    images = (np.random.RandomState(0).rand(40, 5, 4) * scale).astype(kind)
     images[0, 0, 0] = scale
-    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(40) % 2)
+    np.savez(tmp_path / "set.npz", images=images, labels=(np.arange(40) % 2)[:, np.newaxis])
     dataset = load_dataset(f"npz:{tmp_path / 'set.npz'}")
     assert dataset.image_shape == (5, 4, 1)
-    expected = images[dataset.test.indices][..., np.newaxis] / scale
-    np.testing.assert_allclose(dataset.test.images, expected, atol=1e-6)
+    expected = images[dataset.test.indices][..., np.newaxis] / (255 if scale == 255 else 1)
+    np.testing.assert_allclose(dataset.test.images, np.minimum(expected, 1), atol=1e-6)
 
 
 def test_npz_of_bytes_is_divided_by_255(tmp_path):
@@ -141,6 +141,9 @@ def npz(tmp_path, **arrays):
         ({"images": np.zeros((4, 2, 2))}, "give an .npz file with the arrays images, labels"),
         ({"images": np.full((4, 2, 2), np.nan), "labels": np.zeros(4, int)}, "not finite"),
         ({"images": np.full((4, 2, 2), -0.5), "labels": np.zeros(4, int)}, "from -0.5 to -0.5"),
+        ({"images": np.full((4, 2, 2), 255.0), "labels": np.zeros(4, int)}, "from 255 to 255.*: divide them by 255"),
+        ({"images": np.full((4, 2, 2), 256), "labels": np.zeros(4, int)}, "give whole numbers from 0 to 255"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.array([0, 1, 0, 3.7])}, "type float64"),
         ({"images": np.full((4, 2, 2), 256.0), "labels": np.zeros(4, int)}, "from 256 to 256"),
         ({"images": np.zeros((4, 2)), "labels": np.zeros(4, int)}, r"shape \(4, 2\)"),
         ({"images": np.zeros((0, 2, 2)), "labels": np.zeros(0, int)}, r"shape \(0, 2, 2, 1\)"),

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers.detectors import model_of, three_classes
 
 from erkeras.detection import ERDetector, KDDetector
 from erkeras.errors import InputError
+from helpers.detectors import model_of, three_classes
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.detectors import model_of, three_classes
 
 from erkeras.detection import ERDetector, KDDetector, LIDDetector
 from erkeras.detection.detector import in_batches
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
 from erkeras.models.networks import build_networks
+from helpers.detectors import model_of, three_classes
 
 DETECTORS = {"kd": KDDetector, "lid": LIDDetector, "er": ERDetector}
 

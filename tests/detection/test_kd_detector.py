@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers.detectors import model_of, outputs_of_layers, three_classes
 
 from erkeras.detection import KDDetector
 from erkeras.errors import InputError
+from helpers.detectors import model_of, outputs_of_layers, three_classes
 
 
 @pytest.fixture(scope="module", params=["none", "e-cla"])

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.detectors import model_of, outputs_of_layers, three_classes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 
 from erkeras.detection import LIDDetector
 from erkeras.detection.lid_detector import HIGHEST, local_intrinsic_dimension
 from erkeras.errors import InputError
+from helpers.detectors import model_of, outputs_of_layers, three_classes
 
 
 @pytest.fixture(scope="module", params=["none", "e-cla"])

@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.detectors import model_of, three_classes
 
 from erkeras.data import Split
 from erkeras.detection import DETECTORS, ERDetector, KDDetector, LIDDetector, fit_named_detector
+from helpers.detectors import model_of, three_classes
 
 KINDS = {"kd": (KDDetector, "hidden"), "lid": (LIDDetector, "layers"), "er1": (ERDetector, "code"),
          "er2": (ERDetector, "combined")}  # fmt: skip

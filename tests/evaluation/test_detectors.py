@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.commands import run
 
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
@@ -16,6 +15,7 @@ from erkeras.saved import CARD, read_card
 from erkeras.saved.card import card_text
 from erkeras.saved.folder import write_card
 from erkeras.threat import ThreatModel
+from helpers.commands import run
 
 PAIR = ("fgsm", "pgd")
 

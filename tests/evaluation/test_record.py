@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from helpers.interruptions import Killed, KilledAfter
-from helpers.linear_record import ATTACKS, evaluate, make_split, model, settings
 
 from erkeras.errors import InputError
 from erkeras.evaluation import Record, evaluate_robustness
+from helpers.interruptions import Killed, KilledAfter
+from helpers.linear_record import ATTACKS, evaluate, make_split, model, settings
 
 
 @pytest.fixture(scope="module")

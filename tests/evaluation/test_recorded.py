@@ -8,8 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.commands import run
-from helpers.interruptions import Killed, KilledAfter
 
 import erkeras
 from erkeras.attacks import FGSM, PGD, AttackSettings
@@ -18,6 +16,8 @@ from erkeras.errors import InputError
 from erkeras.evaluation import Evaluation, Record, Sample, Subject, verify_record
 from erkeras.saved import read_card
 from erkeras.threat import ThreatModel
+from helpers.commands import run
+from helpers.interruptions import Killed, KilledAfter
 
 THREAT = ThreatModel("l_inf", 0.1)
 SETTINGS = AttackSettings(("fgsm", "pgd"), steps=2, restarts=1)

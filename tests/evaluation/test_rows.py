@@ -1,10 +1,10 @@
 """Saved models beside each other, by their cards and records."""
 
 import pytest
-from helpers.rows import saved, two_rows
 
 from erkeras.errors import InputError
 from erkeras.evaluation import compare_rows, read_rows
+from helpers.rows import saved, two_rows
 
 
 @pytest.fixture

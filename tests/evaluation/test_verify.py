@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.linear_record import change_line, evaluate, make_split, model, settings
 
 from erkeras.attacks import FGSM, AttackSettings
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import Evaluation, Record, Sample, find_recorded, verify_record
 from erkeras.threat import ThreatModel
+from helpers.linear_record import change_line, evaluate, make_split, model, settings
 
 
 @pytest.fixture(scope="module")

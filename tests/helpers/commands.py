@@ -1,6 +1,7 @@
 """Commands of erkeras, run in this process."""
 
 from click.testing import CliRunner
+
 from erkeras.cli import main
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.algorithm_1 import CLIP, SEED, Algorithm1, all_weights, as_data, batches, build_model, moves
 
 from erkeras.attacks import PGD
+from helpers.algorithm_1 import CLIP, SEED, Algorithm1, all_weights, as_data, batches, build_model, moves
 
 
 def train(model, steps=3):

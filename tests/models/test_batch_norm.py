@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from helpers.algorithm_1 import CLIP, Network, as_data, batches, dense_network, moves
 from keras import layers
 
 from erkeras.attacks import PGD
 from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.threat import ThreatModel
+from helpers.algorithm_1 import CLIP, Network, as_data, batches, dense_network, moves
 
 
 def model_with_batch_norm(**options):

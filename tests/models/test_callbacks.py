@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.training_state import assert_same
 from keras import layers
 
 from erkeras.errors import InputError
 from erkeras.models import Checkpoint, ERClassifier, KeepBest, catastrophic_overfitting
 from erkeras.models.callbacks import robust_validation_accuracy
+from helpers.training_state import assert_same
 
 
 @pytest.fixture
@@ -132,9 +132,10 @@ def test_nothing_to_restore(tmp_path):
 def test_half_written_checkpoint_is_ignored_and_written_over(fit, tmp_path):
     model = build()
     fit(model, Checkpoint(tmp_path), 1)
-    (tmp_path / "partial").mkdir()
-    (tmp_path / "partial" / "state.weights.h5").write_bytes(b"half")
-    (tmp_path / "partial" / "rubbish").write_bytes(b"")
+    left = tmp_path / ".erkeras-left.partial"
+    left.mkdir()
+    (left / "state.weights.h5").write_bytes(b"half")
+    (left / "rubbish").write_bytes(b"")
     resumed, checkpoint = build(initial=2), Checkpoint(tmp_path)
     assert checkpoint.restore(resumed) == 1
     assert_same(state(model), state(resumed))
@@ -153,7 +154,7 @@ def test_whenever_it_is_killed_a_whole_checkpoint_is_there(fit, tmp_path, monkey
         raise Killed
 
     def save_half(path):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise Killed
 
     if moment == "before the weights":
@@ -175,7 +176,7 @@ def test_whenever_it_is_killed_a_whole_checkpoint_is_there(fit, tmp_path, monkey
     assert_same(state(model) if moment == "after the rename" else after_one, state(resumed))
     fit(resumed, checkpoint, 3, initial_epoch=len(checkpoint.history))
     assert names(tmp_path)[-1] == "epoch-00003"
-    assert "partial" not in names(tmp_path)
+    assert names(tmp_path) == ["epoch-00003"]
 
 
 def test_training_anew_in_a_used_folder_replaces_what_is_there(fit, tmp_path):

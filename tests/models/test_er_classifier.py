@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.training_state import assert_same, fit, state
 from keras import layers
 
 from erkeras.attacks import FGSM, PGD
@@ -10,6 +9,7 @@ from erkeras.errors import InputError
 from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.models.networks import build_critic
 from erkeras.threat import ThreatModel
+from helpers.training_state import assert_same, fit, state
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 from keras import layers
 
 from erkeras.attacks import FGSM, PGD
 from erkeras.models import CrossEntropy, ERClassifier, StandardNormal, WassersteinCritic
 from erkeras.models.networks import build_critic
 from erkeras.threat import ThreatModel
+from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 from keras import layers
 
 from erkeras.attacks import PGD
@@ -13,6 +12,7 @@ from erkeras.models import DefenseGAN, ERClassifier, WassersteinCritic, Wasserst
 from erkeras.models.networks import NETWORKS, build_generator, build_image_critic, build_networks
 from erkeras.randomness import StepStream
 from erkeras.threat import ThreatModel
+from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 
 WEIGHTS = np.linspace(0, 3, 12).astype(np.float32)
 KERAS_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 from keras import layers
 from keras.mixed_precision import LossScaleOptimizer
 
@@ -13,6 +12,7 @@ from erkeras.data import load_dataset
 from erkeras.models import DefenseGAN, ERClassifier, MaximumMeanDiscrepancy, WassersteinCritic, WassersteinGAN
 from erkeras.models.networks import build_critic, build_networks, with_gaussian_code
 from erkeras.threat import ThreatModel
+from helpers.training_state import OPTIMIZERS, assert_same, fit, state
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
-from helpers.golden import CARD_FILE, GOLDEN
 
 from erkeras.errors import InputError
 from erkeras.saved import CARD, read_card
 from erkeras.saved.card import card_text, parse_card
+from helpers.golden import CARD_FILE, GOLDEN
 
 PLACE = Path("somewhere") / CARD
 

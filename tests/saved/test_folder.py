@@ -5,7 +5,6 @@ import hashlib
 import shutil
 
 import pytest
-from helpers.golden import GOLDEN
 
 from erkeras.errors import InputError
 from erkeras.saved import (
@@ -21,6 +20,7 @@ from erkeras.saved import (
     render_card,
 )
 from erkeras.saved.folder import check_keras_file, digests, write_card
+from helpers.golden import GOLDEN
 
 
 def sha256(content):

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.commands import refused, run
 from keras import layers
 
 import erkeras
@@ -18,6 +17,7 @@ from erkeras.models.networks import build_networks
 from erkeras.saved import DetectorEntry, export_version, newest_version, read_card
 from erkeras.serving import detect_with
 from erkeras.versions import versions
+from helpers.commands import refused, run
 
 NAMES = ("zero", "one", "two")
 

@@ -4,7 +4,6 @@ import dataclasses
 import re
 
 import pytest
-from helpers.golden import GOLDEN, README_FILE
 
 from erkeras.saved import (
     Card,
@@ -17,6 +16,7 @@ from erkeras.saved import (
     render_card,
     results_rows,
 )
+from helpers.golden import GOLDEN, README_FILE
 
 BARE = Card("mine", DatasetEntry((8, 8, 1), ("a", "b")), {"erkeras": "0.1.0"}, "A processor")
 

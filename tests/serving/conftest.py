@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+
 from erkeras.cli import main
 from helpers import prediction_server
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from erkeras.cli import main
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from erkeras.cli import main
 from erkeras.errors import InputError, UnavailableError
 from erkeras.serving import Client
 

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.files import encoded, jpeg_that_says, png, png_that_says
 from keras import layers
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
@@ -19,6 +18,7 @@ from erkeras.errors import InputError
 from erkeras.saved import newest_version
 from erkeras.serving import SIGNATURES, detect_with, export_saved_model
 from erkeras.serving.export import export_classifier
+from helpers.files import encoded, jpeg_that_says, png, png_that_says
 
 IN_A_FRESH_PROCESS = """
 import sys

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from erkeras.cli import main
-from helpers.files import encoded, jpeg_that_says, png, png_that_says
 from PIL import Image
 from tensorflow_serving.apis import get_model_metadata_pb2, prediction_log_pb2, prediction_service_pb2_grpc
 
+from erkeras.cli import main
 from erkeras.data import load_dataset
 from erkeras.detection import ERDetector
 from erkeras.errors import InputError
 from erkeras.serving import SIGNATURES, Client
+from helpers.files import encoded, jpeg_that_says, png, png_that_says
 
 
 @pytest.fixture(params=["grpc", "rest"])

@@ -1,11 +1,11 @@
 import dataclasses
 
 import pytest
-from helpers.interruptions import Interrupt
 
 from erkeras.errors import InputError
 from erkeras.saved import read_card
 from erkeras.training import check_output, train
+from helpers.interruptions import Interrupt
 
 
 def test_done_is_done_with_resume_alone(saved_model, tiny_job):

@@ -9,7 +9,6 @@ import time
 import h5py
 import numpy as np
 import pytest
-from helpers.interruptions import Interrupt
 
 from erkeras.attacks.named import report_attacks
 from erkeras.data import load_dataset
@@ -21,6 +20,7 @@ from erkeras.saved import PGDEntry, load_model, read_card
 from erkeras.serving import detect_with
 from erkeras.threat import ThreatModel
 from erkeras.training import train, training_folder
+from helpers.interruptions import Interrupt
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):
