@@ -51,6 +51,7 @@ class Rest:
         kind: type[urllib3.HTTPConnectionPool] = _Pool
         if parsed.scheme == "https":
             context = ssl.create_default_context(cadata=access.authority)
+            context.hostname_checks_common_name = False  # a name is among subjectAltName, as gRPC has it
             context.sslsocket_class = EncryptedSocket
             kind, options = _EncryptedPool, {**options, "ssl_context": context}
         self._pool = kind(parsed.host or "", parsed.port, **options)

@@ -215,10 +215,10 @@ def main():
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models), server)
-    grpc_port = server.add_insecure_port("localhost:0")
+    grpc_port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     Rest.models = models
-    rest = ThreadingHTTPServer(("localhost", 0), Rest)
+    rest = ThreadingHTTPServer(("127.0.0.1", 0), Rest)
     Thread(target=rest.serve_forever, daemon=True).start()
     print(json.dumps({"grpc": grpc_port, "rest": rest.server_port}), flush=True)
     sys.stdin.read()

@@ -35,11 +35,11 @@ def no_variables(monkeypatch):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """(certificate, key) of localhost, which signs itself."""
+    """(certificate, key) of 127.0.0.1, which signs itself."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
     folder = tmp_path_factory.mktemp("certificate")
-    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     command = ["openssl", *request.split(), "-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.pem")]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "ca.pem", folder / "key.pem"
@@ -75,7 +75,7 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 def serve(protocol, certificate=None):
     seen = []
     if protocol == "rest":
-        http = ThreadingHTTPServer(("localhost", 0), type("Handler", (Rest,), {"seen": seen}))
+        http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Rest,), {"seen": seen}))
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
@@ -83,7 +83,7 @@ def serve(protocol, certificate=None):
         http.handle_error = lambda *_: None
         threading.Thread(target=http.serve_forever, daemon=True).start()
         scheme = "https" if certificate else "http"
-        yield f"{scheme}://localhost:{http.server_port}/v1/models/digits", seen
+        yield f"{scheme}://127.0.0.1:{http.server_port}/v1/models/digits", seen
         http.shutdown()
         http.server_close()
     else:
@@ -91,11 +91,11 @@ def serve(protocol, certificate=None):
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(seen), remote)
         if certificate:
             pair = tuple(path.read_bytes() for path in reversed(certificate))
-            port = remote.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
+            port = remote.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
         else:
-            port = remote.add_insecure_port("localhost:0")
+            port = remote.add_insecure_port("127.0.0.1:0")
         remote.start()
-        yield f"{'grpcs' if certificate else 'grpc'}://localhost:{port}/digits", seen
+        yield f"{'grpcs' if certificate else 'grpc'}://127.0.0.1:{port}/digits", seen
         remote.stop(None).wait()
 
 
@@ -141,7 +141,7 @@ def test_who_is_not_trusted_gets_no_token(encrypted, certificate):
         ask(url, token=TOKEN, retries=2)
     assert not isinstance(caught.value, UnavailableError)
     with pytest.raises(InputError):  # of another name
-        ask(url.replace("localhost", "127.0.0.1"), token=TOKEN, ca_file=certificate[0], timeout=0.5)
+        ask(url.replace("127.0.0.1", "localhost"), token=TOKEN, ca_file=certificate[0], timeout=0.5)
     assert not seen
 
 

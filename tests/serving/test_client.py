@@ -104,7 +104,7 @@ def served(request):
     """A server with a plan, and the address of its model."""
     server = Server()
     if request.param == "rest":
-        http = ThreadingHTTPServer(("localhost", 0), type("Handler", (Rest,), {"server_of": server}))
+        http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Rest,), {"server_of": server}))
         threading.Thread(target=http.serve_forever, daemon=True).start()
         server.url = f"http://localhost:{http.server_port}/v1/models/digits"
         yield server
@@ -114,7 +114,7 @@ def served(request):
     else:
         remote = grpc.server(ThreadPoolExecutor(4))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(server), remote)
-        server.url = f"grpc://localhost:{remote.add_insecure_port('localhost:0')}/digits"
+        server.url = f"grpc://localhost:{remote.add_insecure_port('127.0.0.1:0')}/digits"
         remote.start()
         yield server
         server.released.set()
@@ -225,7 +225,7 @@ def test_who_is_no_tensorflow_serving(content):
         def log_message(self, *_):
             pass
 
-    http = ThreadingHTTPServer(("localhost", 0), Other)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Other)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     try:
         with (
