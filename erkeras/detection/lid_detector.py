@@ -78,13 +78,14 @@ class LIDDetector(Detector):
 
         Args:
             images: clean training images, as for `Detector`.
-            labels: not looked at.
+            labels: checked alone, where they are given.
             seed: of the draw.
 
         Raises:
-            InputError: for images that the model does not take, or fewer than references are drawn.
+            InputError: for images or labels that do not fit each other or the model, or fewer images than there are
+                references.
         """
-        images, _ = self._fitting(images)
+        images, _ = self._fitting(images, labels)
         if len(images) < REFERENCES:
             raise InputError(
                 f"there are {len(images)} images to draw LID's references from: give {REFERENCES} or more."
