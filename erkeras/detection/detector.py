@@ -240,8 +240,8 @@ class Detector(ABC):
         """Reads what `save` wrote, for the model that the detector was fitted on.
 
         Raises:
-            InputError: where the file is missing, not such a detector's, or of another model. A file of before 0.2
-                has no digest of the model's weights, and is taken where it fits.
+            InputError: where the file is missing, not such a detector's, or of another model. An older file
+                has no digest of the weights, and is taken where it fits.
         """
         path = Path(path)
         arrays: dict[str, Any] = read_arrays(path, ("features", *cls.arrays, *_REGRESSION))

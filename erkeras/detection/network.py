@@ -97,7 +97,7 @@ class Network(ABC):
         """SHA-256 of the weights: of each one's dtype, shape and bytes, in order."""
         sha = hashlib.sha256()
         for weight in self.weights:
-            array = np.asarray(weight.numpy())
+            array = tf.convert_to_tensor(weight).numpy()
             sha.update(f"{array.dtype.name} {array.shape}".encode())
             sha.update(array.tobytes())
         return sha.hexdigest()
