@@ -21,6 +21,7 @@ from erkeras.attacks.losses import cross_entropy, is_answer, margin
 from erkeras.attacks.runner import run
 from erkeras.attacks.tensors import where
 from erkeras.errors import InputError
+from erkeras.pixels import as_images, as_labels
 from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
 
@@ -188,27 +189,26 @@ def check_images(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Checks what is to be attacked.
 
+    Args:
+        threat: whose bounds pixels have.
+        images: as for `erkeras.pixels.as_images`: floats that overshoot a little are clipped.
+        labels: whole numbers, `[n]` or `[n, 1]`.
+        indices: as for `Attack`.
+
     Returns:
         Images float32, labels int32 and indices int64, by default the positions.
 
     Raises:
         InputError: for images or labels that do not fit each other or the bounds.
     """
-    images = np.asarray(images, np.float32)
-    labels = np.asarray(labels).astype(np.int32).reshape(-1)
+    images = as_images(images, "the images", threat.lower, threat.upper)
+    labels = as_labels(labels)
     indices = np.arange(len(images)) if indices is None else np.asarray(indices)
-    if images.ndim != 4:
-        raise InputError(
-            f"the images have shape {images.shape}: give [n, height, width, channels], with channels 1 for grey."
-        )
     if not len(images) == len(labels) == len(indices):
         raise InputError(
             f"there are {len(images)} images, {len(labels)} labels and {len(indices)} indices: "
             "give one label, and one index, for each image."
         )
-    lower, upper = threat.lower, threat.upper
-    if not np.all((images >= lower) & (images <= upper)):  # false for NaN too
-        raise InputError(f"some pixels are outside [{lower:g}, {upper:g}] or not numbers: scale the images.")
     return images, labels, indices.astype(np.int64)
 
 

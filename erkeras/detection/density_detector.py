@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from erkeras.detection.batches import in_batches
 from erkeras.detection.density import ClassDensities
-from erkeras.detection.detector import Detector, in_batches
+from erkeras.detection.detector import NOT_FITTED, Detector
 from erkeras.errors import InputError
-from erkeras.models import ERClassifier
 
 _DENSITIES = ("centres", "counts", "bandwidth", "weights")
 
@@ -22,45 +22,46 @@ class DensityDetector(Detector):
     The one statistic is the log density of the class that the classifier gives.
 
     Args:
-        model: a trained ERClassifier.
-        extract: images -> (codes `[n, code_size]`, features `[n, size]`).
+        model, code_layer: as for `Detector`.
+        kind: of the features, as for `Network.reader`.
         scaled: whether each feature is brought to mean 0 and standard deviation 1 on the fitting images.
     """
 
     arrays = ("mean", "scale", *_DENSITIES)
 
-    def __init__(
-        self, model: ERClassifier, extract: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], scaled: bool
-    ) -> None:
-        self._extract = extract
+    def __init__(self, model: keras.Model, kind: str, scaled: bool, code_layer: str | None = None) -> None:
+        super().__init__(model, code_layer)
+        self._extract = self.network.reader(kind)
         self._scaled = scaled
         self.densities: ClassDensities | None = None
         self.mean = self.scale = np.zeros(0, np.float64)
-        super().__init__(model)
 
     def fit(self, images: np.ndarray, labels: np.ndarray, limit: int | None = 1000, seed: int = 0) -> Self:
         """Fits the scaling, the bandwidth and the densities on clean training images.
 
         Args:
-            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8.
-            labels: int `[n]`, true labels.
+            images: as for `Detector`.
+            labels: int `[n]` or `[n, 1]`, true labels.
             limit: the densities stand on at most this many images of each class, drawn at random, so that a
                 detector stays small enough to serve; None for all.
             seed: of that draw.
 
         Raises:
-            InputError: where a class has fewer than two images.
+            InputError: for images or labels that do not fit each other or the model, or where a class has fewer than
+                two images.
         """
-        features = in_batches(tf.function(self._extract, autograph=False, reduce_retracing=True), images)[1]
+        pixels, labels = self._fitting(images, labels)
+        signature = [tf.TensorSpec((None, *pixels.shape[1:]), tf.float32)]
+        features = in_batches(
+            tf.function(lambda batch: self._extract(batch)[1], input_signature=signature, autograph=False), pixels
+        )
         self.mean, self.scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
         if self._scaled:
             self.mean = features.mean(axis=0, dtype=np.float64)
             # A unit that never fires says nothing, and must not divide by zero.
             self.scale = np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
-        classes = self.model.classifier.output_shape[-1]
         scaled = (features - self.mean) / self.scale
-        self.densities = ClassDensities.fit(scaled, labels, classes, limit=limit, seed=seed)
-        self.regression = None
+        self.densities = ClassDensities.fit(scaled, labels, self.network.classes, limit=limit, seed=seed)
         self._compile()
         return self
 
@@ -91,9 +92,9 @@ class DensityDetector(Detector):
     def _scaled_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Logits, and features in the units of the densities."""
         self._fitted()
-        codes, features = self._extract(images)
+        _, features, logits = self._extract(images)
         scaled = (tf.cast(features, tf.float64) - tf.constant(self.mean)) / tf.constant(self.scale)
-        return self.model.classify(images, codes), scaled
+        return logits, scaled
 
     def log_density(self, images: np.ndarray) -> np.ndarray:
         """Log density of each image's features at the predicted class, float64 `[n]`."""
@@ -110,5 +111,5 @@ class DensityDetector(Detector):
 
     def _fitted(self) -> ClassDensities:
         if self.densities is None:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
+            raise InputError(NOT_FITTED)
         return self.densities

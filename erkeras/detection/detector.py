@@ -13,14 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.data import as_images, read_arrays
+from erkeras.data import read_arrays
+from erkeras.detection.batches import in_batches
 from erkeras.detection.criteria import Separation
+from erkeras.detection.features import as_float32
+from erkeras.detection.network import network_of
 from erkeras.detection.regression import Regression
 from erkeras.errors import InputError
 from erkeras.files import write_arrays
-from erkeras.models import ERClassifier
+from erkeras.pixels import as_labels, as_pixels
 
 _REGRESSION = ("weight", "bias", "threshold", "false_positive_rate")
+NOT_FITTED = "the detector is not fitted: call fit and calibrate first."
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Detection:
 class Detector(ABC):
     """Tells adversarial images from natural ones by what a classifier makes of them.
 
+    Example:
         detector = ERDetector(model).fit(train.images, train.labels)
         detector.calibrate(validation.images, adversarial_validation_images)
         detector.predict(images).verdict
@@ -50,20 +55,39 @@ class Detector(ABC):
     `fit` takes clean training images, `calibrate` images that `fit` has not seen; evaluate on neither.
     A verdict is a function of the image alone.
 
+    All images are `[n, height, width, channels]`, floats in [0, 1] or whole numbers in 0..255 (`erkeras.pixels`), of
+    the size that the model takes.
+
+    The fitted numbers hold for the weights that the model had in `fit`. `calibrate`, `save`, `load` and the export
+    compare a digest of them; `predict` does not, which would cost more than the verdict.
+
     Args:
-        model: a trained ERClassifier.
+        model: a trained ERClassifier, or any trained Sequential or Functional classifier that gives logits or
+            probabilities. A softmax that it ends in is taken off.
+        code_layer: the layer whose output is the code, of a model that is no ERClassifier: its name, or its path
+            where it is in a nested model, as "backbone/block3_relu". By default the last layer with a nonlinearity
+            before the logits. Height and width are averaged.
 
     Attributes:
+        model: as given.
+        code_layer: as given.
+        network: the model as detectors see it.
         features: what it looks at, the word that tells detectors apart in a file.
         regression: None before `calibrate`.
+
+    Raises:
+        InputError: for another model, or a layer that it does not have.
     """
 
     features: str
     #: What a subclass saves, beside the regression.
     arrays: ClassVar[tuple[str, ...]]
 
-    def __init__(self, model: ERClassifier) -> None:
+    def __init__(self, model: keras.Model, code_layer: str | None = None) -> None:
         self.model = model
+        self.code_layer = code_layer
+        self.network = network_of(model, code_layer)
+        self._digest = ""
         self.regression: Regression | None = None
         self._compile()
 
@@ -72,8 +96,11 @@ class Detector(ABC):
         """Learns what clean training images look like.
 
         Args:
-            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8, of which one batch at a time is cast.
+            images: of bytes one batch at a time is cast.
             labels: int `[n]`, true labels.
+
+        Raises:
+            InputError: for images or labels that do not fit each other or the model.
         """
 
     @abstractmethod
@@ -113,8 +140,9 @@ class Detector(ABC):
             false_positive_rate: in (0, 1); None for the regression's own decision, at 1/2.
 
         Raises:
-            InputError: without images of both kinds, or before `fit`.
+            InputError: without images of both kinds, before `fit`, or where the weights have changed since.
         """
+        self.check_weights()
         self.regression = Regression.fit(self.statistics(natural), self.statistics(adversarial), false_positive_rate)
         self._compile()
         return self
@@ -140,7 +168,7 @@ class Detector(ABC):
         logits, label, statistics = self.of_label(images)
         score = tf.sigmoid(tf.linalg.matvec(statistics, regression.weight) + regression.bias)
         return {
-            "probabilities": tf.nn.softmax(logits),
+            "probabilities": tf.nn.softmax(as_float32(logits)),
             "label": label,
             "adversarial_score": tf.cast(score, tf.float32),
             "verdict": score > regression.threshold,
@@ -162,17 +190,15 @@ class Detector(ABC):
         """`outputs` for a regression that may be in variables: its `weight` `[size]` and `offset`, float64."""
         logits, statistics = self.look(images)
         odds = tf.cast(tf.linalg.matvec(statistics, weight) + offset, tf.float32)
-        return tf.concat([logits, tf.broadcast_to(odds, tf.shape(logits))], axis=1)
+        return tf.concat([as_float32(logits), tf.broadcast_to(odds, tf.shape(logits))], axis=1)
 
     def statistics(self, images: np.ndarray) -> np.ndarray:
         """Gives what the regression looks at, float64 `[n, size]`: of each image, for the class it is taken for.
 
         Raises:
-            InputError: before `fit`.
+            InputError: before `fit`, or for what are no images of the model's.
         """
-        if not len(images):
-            return np.zeros((0, 0))
-        return in_batches(self._compiled_statistics, np.asarray(images))
+        return in_batches(self._compiled_statistics, self._pixels(images))
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Adversarial score of each image, float32 `[n]` in [0, 1]."""
@@ -182,12 +208,13 @@ class Detector(ABC):
         """The classifier's and the detector's word on images.
 
         Args:
-            images: `[n, height, width, channels]`, float32 in [0, 1] or uint8.
+            images: n may be 0.
 
         Raises:
-            InputError: before `fit` and `calibrate`.
+            InputError: before `fit` and `calibrate`, or for what are no images of the model's.
         """
-        results = in_batches(self._compiled, np.asarray(images))
+        self._calibrated()
+        results = in_batches(self._compiled, self._pixels(images))
         return Detection(*(results[name] for name in ("probabilities", "label", "adversarial_score", "verdict")))
 
     def evaluate(self, natural: np.ndarray, adversarial: np.ndarray) -> Separation:
@@ -195,52 +222,111 @@ class Detector(ABC):
         return self._calibrated().separation(self.statistics(natural), self.statistics(adversarial))
 
     def save(self, path: str | Path) -> None:
-        """Writes the detector's arrays as .npz (never a pickle); the model is not in it."""
+        """Writes the detector's arrays as .npz (never a pickle); the model is not in it, but a digest of its weights.
+
+        Raises:
+            InputError: before `fit` and `calibrate`, or where the weights have changed since.
+        """
         regression = vars(self._calibrated())
+        self.check_weights()
         rate = regression["false_positive_rate"]
         regression = {**regression, "false_positive_rate": math.nan if rate is None else rate}
-        arrays = {"features": self.features, **self._state(), **regression}
+        known = {"model": self._digest, "code_layer": self.code_layer or "", "image_shape": self.network.image_shape}
+        arrays = {"features": self.features, **known, **self._state(), **regression}
         write_arrays(Path(path), {name: np.asarray(value) for name, value in arrays.items()})
 
     @classmethod
-    def load(cls, path: str | Path, model: ERClassifier) -> Self:
+    def load(cls, path: str | Path, model: keras.Model) -> Self:
         """Reads what `save` wrote, for the model that the detector was fitted on.
 
         Raises:
-            InputError: where the file is missing, not such a detector's, or of another model.
+            InputError: where the file is missing, not such a detector's, or of another model. An older file
+                has no digest of the weights, and is taken where it fits.
         """
-        arrays: dict[str, Any] = read_arrays(Path(path), ("features", *cls.arrays, *_REGRESSION))
-        detector = cls._of_features(model, str(arrays["features"]))
+        path = Path(path)
+        arrays: dict[str, Any] = read_arrays(path, ("features", *cls.arrays, *_REGRESSION))
+        digest, code_layer = (str(_optional(path, name, "")) for name in ("model", "code_layer"))
+        detector = cls._of_features(model, str(arrays["features"]), code_layer or None)
         if detector is None:
             raise InputError(
                 f"{path} has features {str(arrays['features'])!r}: give a detector.npz that {cls.__name__} wrote."
             )
+        detector._digest = detector.network.digest()
+        if digest not in ("", detector._digest):
+            raise InputError(
+                f"{path} was fitted on a model of other weights than this one's: give the detector that was fitted on "
+                "this model, or the model that it was fitted on."
+            )
         try:
+            shape = tuple(int(size) for size in _optional(path, "image_shape", detector.network.image_shape))
+            detector._settle(shape)
             detector._restore(arrays)
             bias, threshold, rate = (float(arrays[name]) for name in _REGRESSION[1:])
             weight = np.atleast_1d(np.asarray(arrays["weight"], np.float64))
             detector.regression = Regression(weight, bias, threshold, None if math.isnan(rate) else rate)
             detector._compile()
-            detector.predict(np.zeros((1, *model.encoder.input_shape[1:]), np.float32))
+            detector.predict(np.zeros((1, *shape), np.float32))
         except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError) as error:
             raise InputError(
                 f"{path} does not fit the model: give the detector that was fitted on this model."
             ) from error
         return detector
 
+    def check_weights(self) -> None:
+        """Raises InputError where the model's weights are not those that the detector was fitted on."""
+        if not self._digest:
+            raise InputError(NOT_FITTED)
+        if self.network.digest() != self._digest:
+            raise InputError(
+                "the model's weights have changed since the detector was fitted: fit and calibrate it again."
+            )
+
     @classmethod
-    def _of_features(cls, model: ERClassifier, features: str) -> Self | None:
+    def _of_features(cls, model: keras.Model, features: str, code_layer: str | None) -> Self | None:
         """A detector that looks at these features, if this class has one."""
-        return cls(model) if features == cls.features else None
+        return cls(model, code_layer=code_layer) if features == cls.features else None
 
     def _calibrated(self) -> Regression:
         if self.regression is None:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
+            raise InputError(NOT_FITTED)
         return self.regression
+
+    def _pixels(self, images: Any) -> np.ndarray:
+        """Images as `as_pixels` gives them, of the model's size."""
+        pixels = as_pixels(images)
+        self.network.check_shape(pixels.shape)
+        return pixels
+
+    def _labels(self, labels: Any, count: int) -> np.ndarray:
+        """True labels of as many images, int32 `[n]`, of the classes that the model has."""
+        found = as_labels(labels)
+        if len(found) != count:
+            raise InputError(f"there are {count} images and {len(found)} labels: give one label for each image.")
+        low, high = (int(found.min()), int(found.max())) if count else (0, 0)
+        if low < 0 or high >= self.network.classes:
+            raise InputError(
+                f"the labels go from {low} to {high}, and the model has {self.network.classes} classes: give labels "
+                f"from 0 to {self.network.classes - 1}."
+            )
+        return found
+
+    def _fitting(self, images: Any, labels: Any = None) -> tuple[np.ndarray, Any]:
+        """Images and labels to fit on, checked. The weights are now those that the detector is of."""
+        pixels = self._pixels(images)
+        self._settle(pixels.shape[1:])
+        if labels is not None:
+            labels = self._labels(labels, len(pixels))
+        self._digest = self.network.digest()
+        self.regression = None
+        return pixels, labels
+
+    def _settle(self, image_shape: tuple[int, ...]) -> None:
+        self.network.settle(image_shape)
+        self._compile()
 
     def _compile(self) -> None:
         # The fitted numbers are constants of the graphs: new ones need new ones.
-        signature = [tf.TensorSpec((None, *self.model.encoder.input_shape[1:]), tf.float32)]
+        signature = [tf.TensorSpec((None, *self.network.image_shape), tf.float32)]
         if self.regression is not None:
             weight, offset = self.regression.weight, self.regression.offset
             self._seen_by_attacker = lambda images: self.excess(images, weight, offset)
@@ -250,8 +336,9 @@ class Detector(ABC):
         )
 
 
-def in_batches(function: Callable[[tf.Tensor], Any], images: np.ndarray, size: int = 256) -> Any:
-    """A function of float32 images over batches, its outputs (any structure) joined as arrays."""
-    starts = range(0, max(len(images), 1), size)
-    parts = [function(tf.constant(as_images(images[start : start + size]))) for start in starts]
-    return keras.tree.map_structure(lambda *arrays: np.concatenate([np.asarray(a) for a in arrays]), *parts)
+def _optional(path: Path, name: str, otherwise: Any) -> Any:
+    """One array of an .npz file that older ones lack."""
+    try:
+        return read_arrays(path, (name,))[name]
+    except InputError:
+        return otherwise

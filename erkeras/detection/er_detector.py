@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+import keras
+
 from erkeras.detection.density_detector import DensityDetector
-from erkeras.detection.features import FEATURES, feature_function
-from erkeras.models import ERClassifier
+from erkeras.detection.features import FEATURES, check_features
 
 
 class ERDetector(DensityDetector):
@@ -14,19 +15,25 @@ class ERDetector(DensityDetector):
 
     See `Detector` for what detectors share.
 
+    Example:
+        detector = ERDetector(model, "code", code_layer="backbone/block3_relu").fit(images, labels)
+
     Args:
-        model: a trained ERClassifier.
+        model: a trained ERClassifier, or any trained Sequential or Functional classifier.
         features: "combined" (ER2: hidden layers' means and code) or "code" (ER1).
+        code_layer: as for `Detector`.
 
     Raises:
-        InputError: for other features, or an encoder whose layers cannot be read.
+        InputError: for other features, or a network whose layers cannot be read: of an ERClassifier with an encoder
+            of one's own class "code" can be looked at.
     """
 
-    def __init__(self, model: ERClassifier, features: str = "combined") -> None:
+    def __init__(self, model: keras.Model, features: str = "combined", code_layer: str | None = None) -> None:
+        check_features(features)
         self.features = features
         # Scaled, or the code drowns the hidden layers' means.
-        super().__init__(model, feature_function(model.encoder, features), scaled=True)
+        super().__init__(model, features, scaled=True, code_layer=code_layer)
 
     @classmethod
-    def _of_features(cls, model: ERClassifier, features: str) -> Self | None:
-        return cls(model, features) if features in FEATURES else None
+    def _of_features(cls, model: keras.Model, features: str, code_layer: str | None) -> Self | None:
+        return cls(model, features, code_layer) if features in FEATURES else None

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
+from erkeras.detection.graph import Graph, Step, read_graph
 from erkeras.errors import InputError
 
 #: ER1 looks at the encoder's output alone, ER2 at the combined code.
 FEATURES = ("code", "combined")
 
-_NONLINEARITIES = (
-    keras.layers.Activation,
-    keras.layers.ReLU,
-    keras.layers.LeakyReLU,
-    keras.layers.PReLU,
-    keras.layers.ELU,
-)
 #: What leaves the distances between images as they were, up to a factor.
 _PASSIVE = (
     keras.layers.InputLayer,
@@ -28,7 +21,25 @@ _PASSIVE = (
     keras.layers.Reshape,
     keras.layers.Rescaling,
     keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.AlphaDropout,
+    keras.layers.ActivityRegularization,
+    keras.layers.Identity,
+    keras.layers.Permute,
+    keras.layers.ZeroPadding2D,
 )
+#: The same of the operations that are no layers, by the names of their classes.
+_PASSIVE_OPERATIONS = ("Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient", "Transpose")
+
+
+def check_features(features: str) -> None:
+    """Raises InputError for an unknown kind of features."""
+    if features not in FEATURES:
+        raise InputError(f"the detector's features are {features!r}: give one of {', '.join(FEATURES)}.")
 
 
 def feature_function(encoder: keras.Model, features: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
@@ -37,8 +48,7 @@ def feature_function(encoder: keras.Model, features: str) -> Callable[[tf.Tensor
     Raises:
         InputError: for an unknown kind of features, or an encoder whose layers cannot be read.
     """
-    if features not in FEATURES:
-        raise InputError(f"the detector's features are {features!r}: give one of {', '.join(FEATURES)}.")
+    check_features(features)
     if features == "code":
 
         def code(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -52,21 +62,20 @@ def feature_function(encoder: keras.Model, features: str) -> Callable[[tf.Tensor
 def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """images -> (codes, combined codes): every hidden layer's output averaged over positions, then the code.
 
-    A hidden layer's output is what its nonlinearity gives; the average over height and width leaves one number
-    for each channel.
+    A hidden layer's output is what its nonlinearity gives, in nested models and blocks too. The average over height
+    and width leaves one number for each channel.
 
     Raises:
         InputError: for an encoder that is not Sequential or Functional, or has no hidden layer.
     """
-    inputs, outputs, code = _symbolic_outputs(encoder, "encoder", ", or use the features 'code'")
-    hidden = [output for layer, output in outputs if _is_hidden(layer) and output is not code]
-    if not hidden:
+    graph = read_graph(encoder, "encoder", ", or use the features 'code'")
+    if not graph.hidden:
         raise InputError("the encoder has no hidden layer with a nonlinearity: use the features 'code'.")
-    inside = keras.Model(inputs, [*hidden, code])
+    run = graph.runner(graph.hidden)
 
     def combined(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        *outputs, codes = inside(images, training=False)
-        return codes, tf.concat([*(_mean_over_positions(output) for output in outputs), codes], axis=1)
+        codes, outputs = run(images)
+        return codes, joined_means([*outputs, codes])
 
     return combined
 
@@ -79,25 +88,24 @@ def last_hidden_layer(
     Raises:
         InputError: for networks that are not Sequential or Functional, or without a hidden layer.
     """
-    inputs, outputs, logits = _symbolic_outputs(classifier, "classifier")
-    hidden = [output for layer, output in outputs if _is_hidden(layer) and output is not logits]
-    if hidden:
-        of_classifier = keras.Model(inputs, hidden[-1])
+    graph = read_graph(classifier, "classifier")
+    if graph.hidden:
+        of_classifier = graph.runner(graph.hidden[-1:])
 
         def in_classifier(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             codes = encoder(images, training=False)
-            return codes, _mean_over_positions(of_classifier(codes, training=False))
+            return codes, mean_over_positions(of_classifier(codes)[1][0])
 
         return in_classifier
-    inputs, outputs, code = _symbolic_outputs(encoder, "encoder")
-    hidden = [output for layer, output in outputs if _is_hidden(layer)]
+    graph = read_graph(encoder, "encoder")
+    hidden = [step for step in graph.all_steps if step.hidden]
     if not hidden:
         raise InputError("the network has no hidden layer with a nonlinearity: KD-Detection looks at the last one.")
-    of_encoder = keras.Model(inputs, [code, hidden[-1]])
+    of_encoder = graph.runner(hidden[-1:])
 
     def in_encoder(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        codes, features = of_encoder(images, training=False)
-        return codes, _mean_over_positions(features)
+        codes, (features,) = of_encoder(images)
+        return codes, mean_over_positions(features)
 
     return in_encoder
 
@@ -107,50 +115,55 @@ def all_layers(
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]:
     """images -> (codes, the outputs `[n, size]` of every layer that computes, images first and softmax last).
 
-    The softmax is float64: in float32 a confident network's are all the same.
-
     Raises:
         InputError: for networks that are not Sequential or Functional.
     """
     parts = []
     for name, network in (("encoder", encoder), ("classifier", classifier)):
-        inputs, outputs, own = _symbolic_outputs(network, name)
-        computed = [output for layer, output in outputs if not isinstance(layer, _PASSIVE)]
-        parts.append(keras.Model(inputs, [own, *computed]))
+        graph = read_graph(network, name)
+        parts.append(graph.runner(computed(graph)))
 
     def layers(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        codes, *encoded = parts[0](images, training=False)
-        logits, *classified = parts[1](codes, training=False)
-        softmax = tf.nn.softmax(tf.cast(logits, tf.float64))
-        # A size of its own for each, so that an empty batch has one too.
-        found = [images, *encoded, *classified, softmax]
-        return codes, [tf.reshape(output, [tf.shape(output)[0], math.prod(output.shape[1:])]) for output in found]
+        codes, encoded = parts[0](images)
+        logits, classified = parts[1](codes)
+        return codes, layer_rows(images, [*encoded, *classified], logits)
 
     return layers
 
 
-def _symbolic_outputs(network: keras.Model, name: str, otherwise: str = "") -> tuple[Any, list[tuple[Any, Any]], Any]:
-    """A network's symbolic input, each of its layers with its output, and its own output."""
-    if not isinstance(network, (keras.Sequential, keras.Function)):  # the public base of Functional
-        raise InputError(
-            f"the {name} is a {type(network).__name__}, whose hidden layers cannot be read: give a Sequential or "
-            f"Functional one{otherwise}."
-        )
-    if not isinstance(network, keras.Sequential):
-        return network.inputs[0], [(layer, layer.output) for layer in network.layers], network.outputs[0]
-    # Through its layers anew: `layer.output` of one that another network has too may belong to that network.
-    inputs = keras.Input(network.input_shape[1:])
-    outputs: list[Any] = []
-    for layer in network.layers:
-        outputs.append(layer(outputs[-1] if outputs else inputs))
-    return inputs, list(zip(network.layers, outputs, strict=True)), outputs[-1]
+def computed(graph: Graph) -> list[Step]:
+    """Gives the steps of every operation that computes."""
+    return [
+        step
+        for step in graph.all_steps
+        if not step.inside
+        and not isinstance(step.operation, _PASSIVE)
+        and (isinstance(step.operation, keras.layers.Layer) or type(step.operation).__name__ not in _PASSIVE_OPERATIONS)
+    ]
 
 
-def _mean_over_positions(output: tf.Tensor) -> tf.Tensor:
+def layer_rows(images: tf.Tensor, outputs: Sequence[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
+    """Makes rows `[n, size]` of the images, the outputs of layers and the softmax of the logits.
+
+    The softmax is float64: in float32 a confident network's are all the same.
+    """
+    softmax = tf.nn.softmax(tf.cast(logits, tf.float64))
+    # A size of its own for each, so that an empty batch has one too.
+    found = [images, *outputs, softmax]
+    return [tf.reshape(output, [tf.shape(output)[0], math.prod(output.shape[1:])]) for output in found]
+
+
+def joined_means(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Joins the means over positions, `[n, size]`, of outputs `[n, ..., channels]`."""
+    return tf.concat([mean_over_positions(output) for output in outputs], axis=1)
+
+
+def mean_over_positions(output: tf.Tensor) -> tf.Tensor:
+    """Averages `[n, ..., channels]` to `[n, channels]`; what is half a float becomes float32."""
+    output = as_float32(output)
     return tf.reduce_mean(output, axis=list(range(1, output.shape.rank - 1)))
 
 
-def _is_hidden(layer: keras.layers.Layer) -> bool:
-    if isinstance(layer, _NONLINEARITIES):
-        return True
-    return getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
+def as_float32(output: tf.Tensor) -> tf.Tensor:
+    """Casts outputs of a network of mixed precision; others stay as they are."""
+    return tf.cast(output, tf.float32) if output.dtype in (tf.float16, tf.bfloat16) else output

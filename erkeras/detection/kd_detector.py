@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import keras
+
 from erkeras.detection.density_detector import DensityDetector
-from erkeras.detection.features import last_hidden_layer
-from erkeras.models import ERClassifier
 
 
 class KDDetector(DensityDetector):
-    """Feinman et al. (2017, "Detecting Adversarial Samples from Artifacts"), the density estimate of section 3.
+    """Looks at the last hidden layer, as Feinman et al. (2017, "Detecting Adversarial Samples from Artifacts").
 
-    As ER-Detector, on what the last hidden layer gives after its nonlinearity, not scaled. See `Detector`.
+    This is the density estimate of their section 3: as ER-Detector, on what the last hidden layer gives after its
+    nonlinearity, not scaled. See `Detector`.
+
+    Example:
+        detector = KDDetector(model).fit(train.images, train.labels)
 
     Args:
-        model: a trained ERClassifier, any row of the paper's.
+        model: a trained ERClassifier, any row of the paper's, or any trained Sequential or Functional classifier.
+        code_layer: as for `Detector`; the layer that is looked at.
 
     Raises:
         InputError: for a network whose layers cannot be read.
@@ -21,5 +26,5 @@ class KDDetector(DensityDetector):
 
     features = "hidden"
 
-    def __init__(self, model: ERClassifier) -> None:
-        super().__init__(model, last_hidden_layer(model.encoder, model.classifier), scaled=False)
+    def __init__(self, model: keras.Model, code_layer: str | None = None) -> None:
+        super().__init__(model, "hidden", scaled=False, code_layer=code_layer)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.data import as_images
-from erkeras.detection.detector import Detector
-from erkeras.detection.features import all_layers
+from erkeras.detection.detector import NOT_FITTED, Detector
 from erkeras.errors import InputError
-from erkeras.models import ERClassifier
+from erkeras.pixels import as_floats
 
 NEIGHBOURS, REFERENCES = 20, 100
 #: The most that an estimate can be: equal distances would make it infinite.
@@ -46,7 +45,11 @@ def local_intrinsic_dimension(points: tf.Tensor, references: tf.Tensor, neighbou
 
 
 class LIDDetector(Detector):
-    """Ma et al. (2018, "Characterizing Adversarial Subspaces Using Local Intrinsic Dimensionality").
+    """Looks at local dimensions, as Ma et al. (2018, "Characterizing Adversarial Subspaces Using Local Intrinsic
+    Dimensionality").
+
+    Example:
+        detector = LIDDetector(model).fit(train.images)
 
     The statistics are the local intrinsic dimensions of the outputs of all layers, image and softmax included, in one
     set of 100 clean training images that the seed draws. (Ma et al. measure each minibatch against its own clean
@@ -54,7 +57,8 @@ class LIDDetector(Detector):
     `Detector`.
 
     Args:
-        model: a trained ERClassifier, any row of the paper's.
+        model: a trained ERClassifier, any row of the paper's, or any trained Sequential or Functional classifier.
+        code_layer: as for `Detector`; LID looks at all layers, and only an export gives the code.
 
     Raises:
         InputError: for a network whose layers cannot be read.
@@ -63,40 +67,42 @@ class LIDDetector(Detector):
     features = "layers"
     arrays = ("references",)
 
-    def __init__(self, model: ERClassifier) -> None:
-        self._extract = all_layers(model.encoder, model.classifier)
+    def __init__(self, model: keras.Model, code_layer: str | None = None) -> None:
+        super().__init__(model, code_layer)
+        self._extract = self.network.reader("layers")
         self.references = np.zeros(0, np.float32)
         self._outputs: list[tf.Variable] = []
-        super().__init__(model)
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None, seed: int = 0) -> Self:
         """Draws the references.
 
         Args:
-            images: `[n, height, width, channels]`, clean training images, float32 in [0, 1] or uint8.
-            labels: not looked at.
+            images: clean training images, as for `Detector`.
+            labels: checked alone, where they are given.
             seed: of the draw.
 
         Raises:
-            InputError: for fewer images than references are drawn.
+            InputError: for images or labels that do not fit each other or the model, or fewer images than there are
+                references.
         """
+        images, _ = self._fitting(images, labels)
         if len(images) < REFERENCES:
             raise InputError(
                 f"there are {len(images)} images to draw LID's references from: give {REFERENCES} or more."
             )
         rows = np.random.RandomState(seed).permutation(len(images))[:REFERENCES]
-        self._refer_to(as_images(images[np.sort(rows)]))
+        self._refer_to(as_floats(images[np.sort(rows)]))
         return self
 
     def look(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if not self._outputs:
-            raise InputError("the detector is not fitted: call fit and calibrate first.")
-        codes, layers = self._extract(images)
+            raise InputError(NOT_FITTED)
+        _, layers, logits = self._extract(images)
         dimensions = [
             local_intrinsic_dimension(layer, references)
             for layer, references in zip(layers, self._outputs, strict=True)
         ]
-        return self.model.classify(images, codes), tf.stack(dimensions, axis=1)[:, tf.newaxis]
+        return logits, tf.stack(dimensions, axis=1)[:, tf.newaxis]
 
     def _refer_to(self, references: np.ndarray) -> None:
         self.references = references

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 from erkeras import detection
 
 if TYPE_CHECKING:
+    import keras
+
     from erkeras.data import Split
     from erkeras.detection.detector import Detector
-    from erkeras.models import ERClassifier
 
 DETECTORS = ("kd", "lid", "er1", "er2")
 
 
-def fit_named_detector(name: str, model: ERClassifier, train: Split, seed: int) -> Detector:
+def fit_named_detector(name: str, model: keras.Model, train: Split, seed: int) -> Detector:
     """Fits a detector on clean training images; a density stands on all of them.
 
     Args:
         name: in `DETECTORS`.
-        model: a trained one.
+        model: a trained one, as for `Detector`.
         train: its training images.
         seed: of whatever the detector draws.
     """

@@ -94,7 +94,12 @@ class Regression:
         Args:
             natural: float64 `[n, size]`, of images that nothing was fitted on.
             adversarial: float64 `[m, size]`, of such images.
+
+        Raises:
+            InputError: without natural ones.
         """
+        if not len(natural):
+            raise InputError("there are 0 natural images to evaluate the detector on: give at least one.")
         false_positive_rate = float(self.verdicts(natural).mean())
         if not len(adversarial):
             return Separation(None, None, None, false_positive_rate, len(natural), 0)

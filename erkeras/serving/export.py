@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from erkeras.detection import ERDetector
+from erkeras.detection import Detector
 from erkeras.errors import InputError
 from erkeras.files import make_partial_folder
 from erkeras.serving.client import predict_request
@@ -21,7 +21,7 @@ from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGN
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
+def export_saved_model(detector: Detector, folder: str | Path) -> None:
     """Writes the detector's model, and the detector, as a SavedModel that needs no erkeras.
 
     Each signature of `SIGNATURES` takes `images`, float32 `[n, height, width, channels]` in [0, 1], any n; its twin
@@ -34,21 +34,24 @@ def export_saved_model(detector: ERDetector, folder: str | Path) -> None:
     each signature is in `assets.extra/tf_serving_warmup_requests`.
 
     Args:
-        detector: fitted and calibrated.
+        detector: fitted and calibrated, of an ERClassifier or any other Keras model. Codes are what its code layer
+            gives, and logits the model's without the softmax that it may end in.
         folder: where to write, in TF Serving's layout `NAME/1`; it is there whole or not at all.
 
     Raises:
-        InputError: where the folder exists.
+        InputError: where the folder exists, or the model's weights have changed since the detector was fitted.
     """
-    model = detector.model
+    detector.check_weights()
+    network = detector.network
+    shape = [size or 0 for size in network.image_shape]  # of a fitted detector none is unknown
 
     def answer(images: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         if "verdict" in names:
             return detector.graph(images)
-        codes = model.encoder(images, training=False)
-        return {"code": codes, **_labels(model.classify(images, codes))}
+        codes, logits = network.embed(images)
+        return {"code": codes, **_labels(logits)}
 
-    _write(answer, SIGNATURES, model.encoder.input_shape[1:], folder)
+    _write(answer, SIGNATURES, shape, folder)
 
 
 def export_classifier(model: keras.Model, image_shape: Sequence[int], folder: str | Path) -> None:

@@ -1,0 +1,28 @@
+"""A function of images, over batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from erkeras.pixels import as_floats
+
+
+def in_batches(function: Callable[[tf.Tensor], Any], images: np.ndarray, size: int = 256) -> Any:
+    """A function of float32 images over batches, its outputs (any structure) joined as arrays.
+
+    Args:
+        function: of one batch of 1 or more.
+        images: as `as_pixels` gives them. Of none, what the function gives for one is looked at.
+        size: of a batch.
+    """
+    if not len(images):  # some operations refuse an empty batch
+        one = function(tf.zeros((1, *images.shape[1:])))
+        return keras.tree.map_structure(lambda array: np.asarray(array)[:0], one)
+    starts = range(0, len(images), size)
+    parts = [function(tf.constant(as_floats(images[start : start + size]))) for start in starts]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate([np.asarray(a) for a in arrays]), *parts)
