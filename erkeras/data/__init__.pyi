@@ -1,6 +1,5 @@
 from .dataset import Dataset as Dataset
 from .dataset import Split as Split
-from .images import as_images as as_images
 from .images import read_arrays as read_arrays
 from .images import read_labelled_paths as read_labelled_paths
 from .load import DATASET_HELP as DATASET_HELP

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erkeras.data.images import as_images
 from erkeras.errors import InputError
+from erkeras.pixels import as_floats
 
 #: Seed of every carved split. Fixed, so that "the validation images" means the same ones everywhere.
 SPLIT_SEED = 20220
@@ -34,7 +34,7 @@ class Split:
     @property
     def images(self) -> np.ndarray:
         """float32 `[n, height, width, channels]` in [0, 1]."""
-        return as_images(self.pixels)
+        return as_floats(self.pixels)
 
     @property
     def digest(self) -> str:

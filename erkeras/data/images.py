@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from erkeras import pixels
 from erkeras.data.arrays import read_arrays, read_shape
 from erkeras.data.decoding import SUFFIXES, count_channels, decode_image, list_images, wrong_size
 from erkeras.errors import InputError
 
 __all__ = [
     "SUFFIXES",
-    "as_images",
     "count_channels",
     "decode_image",
     "list_images",
@@ -24,9 +24,6 @@ __all__ = [
     "read_labelled_paths",
     "to_unit_range",
 ]
-
-#: How far floats may overshoot [0, 1], as a bicubic resize does; they are clipped.
-OVERSHOOT = 0.01
 
 
 def read_images(paths: list[Path], channels: int) -> np.ndarray:
@@ -60,7 +57,7 @@ def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
 
     Args:
         images: `[n, height, width]` or `[n, height, width, channels]` with 1 or 3 channels; whole numbers in 0..255, or
-            floats in [0, 1]. Those that overshoot by at most `OVERSHOOT` are clipped.
+            floats in [0, 1]. See `erkeras.pixels.as_images`.
         source: what the array is called in an error.
 
     Raises:
@@ -73,21 +70,7 @@ def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
             f"{source} has images of shape {images.shape}: "
             "give [n, height, width] or [n, height, width, channels] with 1 or 3 channels and n of 1 or more."
         )
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind not in "fiub":
-        raise InputError(f"{source} has images of type {images.dtype}: give numbers.")
-    if not np.isfinite(images).all():
-        raise InputError(f"{source} has pixels that are not finite numbers: give values in [0, 1], or uint8.")
-    low, high = float(images.min()), float(images.max())
-    if images.dtype.kind in "iu":
-        if low < 0 or high > 255:
-            raise InputError(f"{source} has pixels from {low:g} to {high:g}: give whole numbers from 0 to 255.")
-        return images.astype(np.uint8)
-    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
-        mend = "divide them by 255" if low >= 0 and 1 < high <= 255 else "scale them to [0, 1]"
-        raise InputError(f"{source} has pixels from {low:g} to {high:g}, and floats are in [0, 1]: {mend}.")
-    return np.clip(images.astype(np.float32), 0, 1)
+    return pixels.as_pixels(images, source)
 
 
 def read_labelled_paths(paths: Sequence[Path], image_shape: Sequence[int]) -> tuple[list[str], np.ndarray]:
@@ -104,15 +87,15 @@ def read_labelled_paths(paths: Sequence[Path], image_shape: Sequence[int]) -> tu
     images: list[np.ndarray] = []
     for path in paths:
         if path.suffix == ".npz" and not path.is_dir():
-            pixels = _read_images_of(path, image_shape)
-            names += [f"{path}[{row}]" for row in range(len(pixels))]
-            images.append(as_images(pixels))
+            found = _read_images_of(path, image_shape)
+            names += [f"{path}[{row}]" for row in range(len(found))]
+            images.append(pixels.as_floats(found))
             continue
         files = list_images(path) if path.is_dir() else [path]
         if not files:
             raise InputError(f"{path} has no images: give a folder with files of type {', '.join(SUFFIXES)}.")
         names += map(str, files)
-        images.append(as_images(np.stack([decode_image(file, image_shape[2], image_shape) for file in files])))
+        images.append(pixels.as_floats(np.stack([decode_image(file, image_shape[2], image_shape) for file in files])))
     return names, np.concatenate(images)
 
 
@@ -122,9 +105,3 @@ def _read_images_of(path: Path, image_shape: Sequence[int]) -> np.ndarray:
     if len(whole) == 4 and whole[1:] != tuple(image_shape) and whole[3] in (1, 3) and 0 not in whole:
         raise wrong_size(f"{path}[0]", whole[1:], image_shape)
     return to_unit_range(read_arrays(path, ("images",))["images"], str(path))
-
-
-def as_images(pixels: np.ndarray) -> np.ndarray:
-    """Casts uint8 0..255 or floats in [0, 1] to float32 in [0, 1]."""
-    images = pixels.astype(np.float32, copy=False)
-    return images / np.float32(255) if pixels.dtype == np.uint8 else images

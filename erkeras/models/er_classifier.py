@@ -21,7 +21,7 @@ from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
 from erkeras.models.precision import at_least_float32, in_bfloat16
 from erkeras.models.priors import StandardNormal
 from erkeras.models.regularizers import Regularizer
-from erkeras.models.steps import codes_keeping_statistics, not_cheap, unpack
+from erkeras.models.steps import checked, codes_keeping_statistics, not_cheap, unpack
 from erkeras.randomness import StepStream
 
 _serialize = keras.saving.serialize_keras_object
@@ -188,6 +188,13 @@ class ERClassifier(ImageModel):
         clean = [self(x, training=True) if training else y_pred] if asks else []
         loss = mean_loss(self.objective(y, y_pred, *clean), sample_weight)
         return tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)])
+
+    def fit(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Trains as `keras.Model.fit` does, on images that are checked first (see `erkeras.pixels.as_images`)."""
+        if isinstance(options.get("validation_data"), tuple):
+            images, *others = options["validation_data"]
+            options["validation_data"] = (checked(images, "the validation images"), *others)
+        return super().fit(checked(x), y, *arguments, **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One round of Algorithm 1; the numbers are its lines."""

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.divergence_pgd import DivergencePGD
@@ -13,6 +14,7 @@ from erkeras.attacks.fgsm import FGSM
 from erkeras.attacks.pgd import PGD
 from erkeras.errors import InputError
 from erkeras.models.precision import at_least_float32
+from erkeras.pixels import as_images, as_images_in_graph
 
 
 def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
@@ -26,7 +28,7 @@ def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if not images.dtype.is_floating:
         raise InputError(f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1].")
-    images = at_least_float32(images)
+    images = at_least_float32(as_images_in_graph(images))
     if labels is None or ((labels.shape.rank or 1) > 1 and labels.shape[-1] != 1):
         shape = None if labels is None else labels.shape
         raise InputError(f"the labels have shape {shape}: give one integer for each image, not one-hot vectors.")
@@ -37,6 +39,11 @@ def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
             raise InputError(f"sample_weight has shape {shape}: give one weight for each image, [n] or [n, 1].")
         sample_weight = tf.reshape(tf.cast(sample_weight, images.dtype), [tf.shape(images)[0]])
     return images, labels, sample_weight
+
+
+def checked(images: Any, source: str = "the images") -> Any:
+    """Checks images that `fit` is given as arrays, before it begins; data sets are checked batch by batch."""
+    return as_images(images, source) if isinstance(images, (np.ndarray, tf.Tensor)) else images
 
 
 def codes_keeping_statistics(encoder: keras.Model, images: tf.Tensor) -> tf.Tensor:
