@@ -151,3 +151,26 @@ def saved_model(tmp_path_factory, tiny_job):
     output = tmp_path_factory.mktemp("saved_models") / "digits"
     train(tiny_job, output)
     return output
+
+
+@pytest.fixture(scope="session")
+def trained_rows(tmp_path_factory):
+    """The folder of two rows of digits, one epoch and one seed each, and what progress heard. Not to be written to."""
+    import tensorflow as tf
+
+    from erkeras.progress import Progress
+    from erkeras.training import train_rows
+
+    class Stages(Progress):
+        def __init__(self):
+            self.names = []
+
+        def stage(self, name, total):
+            self.names.append(name)
+
+    folder, progress = tmp_path_factory.mktemp("rows") / "digits", Stages()
+    with pytest.MonkeyPatch.context() as patch:
+        # Deterministic operations, once on, would stay on for every other test.
+        patch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+        models = train_rows(folder, "digits", ("er-classifier", "madry"), (0,), 1, ("fgsm",), progress)
+    return folder, models, progress.names

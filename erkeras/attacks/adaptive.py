@@ -61,6 +61,7 @@ class AdaptiveAttack(Attack):
         if not isinstance(self.attack, (PGD, APGD)):
             name = getattr(self.attack, "name", type(self.attack).__name__)
             raise InputError(f"{name} cannot be aimed at a detector: give PGD or APGD.")
+        object.__setattr__(self, "weights", tuple(self.weights))
         if not self.weights or not all(0 <= weight < float("inf") for weight in self.weights):
             raise InputError(f"the weights of the detector's term are {self.weights}: give numbers of 0 or more.")
         object.__setattr__(self, "threat", self.attack.threat)

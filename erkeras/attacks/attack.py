@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from erkeras.arguments import check_counts
 from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State
 from erkeras.attacks.losses import cross_entropy, is_answer, margin
 from erkeras.attacks.runner import run
@@ -170,6 +171,7 @@ class Attack:
         Raises:
             InputError: for images or labels that do not fit each other, the bounds or the model.
         """
+        check_counts(self.name, internal_batch=internal_batch)
         images, labels, indices = check_images(self.threat, images, labels, indices)
         return run(self, model, images, labels, indices, seed, internal_batch, progress or Progress())
 

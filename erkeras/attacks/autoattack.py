@@ -130,9 +130,9 @@ def attack_in_turn(
     victim = as_victim(model)
     if len(images):
         # Before the first attack has spent its time.
-        classes = victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1]
+        outputs = victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1]
         for attack in attacks:
-            attack.check(classes, images.shape[1:])
+            attack.check(outputs // attack.outputs_per_class, images.shape[1:])
     found: Attacked | None = None
     for attack in attacks:
         rows = np.arange(len(images)) if found is None else np.flatnonzero(~found.success)

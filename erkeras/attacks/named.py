@@ -148,16 +148,18 @@ def recorded_attack(entry: Mapping[str, Any]) -> Attack:
     Raises:
         InputError: where there is no such attack, or it does not take such a config.
     """
-    kinds = {named.kind for named in _NAMED.values()} | {"AdaptiveAttack", "DivergencePGD"}
+    kinds = {name.partition("-")[0]: named.kind for name, named in _NAMED.items()}
     try:
-        kind = entry.get("class") or _NAMED[entry["name"]].kind
-        if kind not in kinds:
+        kind = entry.get("class") or kinds[entry["name"].partition("-")[0]]
+        if kind not in (*kinds.values(), "AdaptiveAttack", "DivergencePGD"):
             raise KeyError(kind)
         attack: Attack = getattr(attacks, kind).from_config(entry["config"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"an attack of the record, {entry.get('name')!r}, cannot be made again ({error}): evaluate again."
         ) from error
-    if attack.name != entry["name"]:
-        raise InputError(f"a record calls {attack.name} {entry['name']!r}: it was changed by hand, so evaluate again.")
+    if attack.name != entry.get("name"):
+        raise InputError(
+            f"a record calls {attack.name} {entry.get('name')!r}: it was changed by hand, so evaluate again."
+        )
     return attack

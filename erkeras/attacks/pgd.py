@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +64,8 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         check_counts("PGD", steps=self.steps, restarts=self.restarts)
-        if self.step_size is not None and not self.step_size >= 0:
-            raise InputError(f"PGD's step_size is {self.step_size}: give a number of 0 or more, or None.")
+        if self.step_size is not None and not 0 <= self.step_size < math.inf:
+            raise InputError(f"PGD's step_size is {self.step_size}: give a finite number of 0 or more, or None.")
         if not 0 <= self.structured <= 1 or (self.structured and self.threat.norm != "l_inf"):
             raise InputError(
                 f"PGD's structured is {self.structured} with the norm {self.threat.norm}: give a fraction from 0 to 1, "

@@ -61,7 +61,9 @@ def run(
     """See `Attack.__call__`; images float32, labels int32, indices int64."""
     victim = as_victim(model)
     clean = victim.outputs_for(images, attack.knowledge, internal_batch)
-    if len(images):
+    if not len(images):
+        clean = np.zeros((0, 2 * attack.outputs_per_class), np.float32)
+    else:
         classes = clean.shape[1] // attack.outputs_per_class
         _check_labels(labels, classes)
         _check_answers(clean)

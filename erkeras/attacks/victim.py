@@ -70,6 +70,8 @@ class Victim:
         self._function = tf.function(self.logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
+        if self.outputs == UNKNOWN and not tf.inside_function():
+            self._tell_apart(images)
         outputs = self._raw(images)
         if self.outputs in (BEFORE_SOFTMAX, BEFORE_SIGMOID):
             if tf.inside_function():

@@ -82,6 +82,8 @@ class DetectorComparison:
         if self.pair is None and not self.detectors and not {"kd", "er1"} <= chosen:
             raise InputError("--table needs an undefended model (none or e-cla) and one with a code: give both.")
         self._settings("pgd")
+        if self.adaptive or {"fgsm", "pgd"} & set(self.attacks):
+            self.threat("pgd", ())
         unused = [name for name in ("cw_bound", "confidence", "iterations") if getattr(self, name) is not None]
         if unused and "cw" not in self.attacks:
             raise InputError(f"{unused[0].replace('_', ' ')} was given without the attack cw: leave it out, or add cw.")

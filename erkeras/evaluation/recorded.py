@@ -79,6 +79,11 @@ class Evaluation:
         self.settings, self._attacks = _understand(attacks)
         self.sample = Sample(_dataset_of(self.subject, dataset), split, limit, seed, part)
         self.threat = threat or (self._attacks[0].threat if self._attacks else threat_of(self.subject))
+        if self._attacks and any(attack.threat != self.threat for attack in self._attacks):
+            raise InputError(
+                "the attacks act in other threat models than each other, or than the one that was given: give one, "
+                "within the attacks."
+            )
         self._images = images
         self._with_detector = bool(self.settings and self.settings.with_detector)
         shape = images.pixels.shape[1:] if images else check_dataset(self.sample.dataset)
@@ -264,6 +269,8 @@ def _understand(asked: Any) -> tuple[AttackSettings | None, list[Attack]]:
     chosen = list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
     if all(isinstance(attack, str) for attack in chosen):
         return AttackSettings(tuple(chosen)), []
+    if any(isinstance(attack, str) for attack in chosen):
+        raise InputError("names of attacks and attacks were given together: give the ones or the others.")
     return None, chosen
 
 

@@ -228,7 +228,9 @@ for _kind in (
     Card, DatasetEntry, DetectorEntry, EvaluationEntry, Job, PGDEntry, Recipe, ReportEntry, Separation, Summary,
     ThreatModel, TrainingEntry, UnreducedEntry,
 ):  # fmt: skip
-    setattr(_kind, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  mypy does not know the name
+    # The logs of a training that diverged hold what is no number; nothing else may.
+    _config = {"extra": "forbid", "allow_inf_nan": _kind is TrainingEntry}
+    setattr(_kind, "__pydantic_config__", _config)  # noqa: B010  mypy does not know the name
 _ADAPTER = pydantic.TypeAdapter(Card)
 
 
@@ -255,7 +257,7 @@ def parse_card(text: str | bytes, source: Path) -> Card:
         return _ADAPTER.validate_json(json.dumps(upgrade(found) if number == 2 else found), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its keys"
+        place = " ".join(".".join(map(str, first["loc"])).split())[:80] or "its keys"
         reason = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise InputError(
             f"{source} is not a whole model card, at {place}: {reason}; train the model again, or copy its folder."

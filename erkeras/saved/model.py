@@ -94,6 +94,8 @@ def save(
         raise InputError(f"{folder} exists: give another folder, or delete it.")
     if detector is not None and detector.model is not model:
         raise InputError("the detector was fitted on another model: give the one that was fitted on this model.")
+    if detector is not None and not isinstance(detector, detection.ERDetector):
+        raise InputError(f"the detector is a {type(detector).__name__}: give an ERDetector, which a folder can hold.")
     card = Card(
         name=folder.name,
         dataset=_dataset_entry(model, dataset, class_names),
@@ -105,8 +107,11 @@ def save(
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
-    write_model(partial, model, detector, card.dataset.image_shape)
-    return Saved(folder, model, detector, complete(partial, folder, card))
+    try:
+        write_model(partial, model, detector, card.dataset.image_shape)
+        return Saved(folder, model, detector, complete(partial, folder, card))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # of a writing that was interrupted
 
 
 def write_model(folder: Path, model: keras.Model, detector: ERDetector | None, image_shape: Sequence[int]) -> None:

@@ -173,9 +173,9 @@ seed {found.seed}; each attack gets the images that still stand.
 def results_rows(card: Card) -> list[tuple[str, dict[str, str]]]:
     """Makes the rows (model, {column: percentage}) of the table of accuracies, the baseline's last."""
     report = card.evaluation
-    if report is None or card.recipe is None:
+    if report is None:
         return []
-    rows: list[tuple[str, Summary]] = [(defense_title(card.recipe), report.summary)]
+    rows: list[tuple[str, Summary]] = [(defense_title(card.recipe) if card.recipe else card.name, report.summary)]
     if report.baseline:
         rows.append(("the same network without defense", report.baseline))
     names = {"fgsm": "FGSM", "pgd": f"PGD-{report.pgd.steps}"}
@@ -184,7 +184,7 @@ def results_rows(card: Card) -> list[tuple[str, dict[str, str]]]:
             name,
             {
                 "clean": percent(figures.clean_accuracy),
-                **{names[attack]: percent(accuracy) for attack, accuracy in figures.attacks.items()},
+                **{names.get(attack, attack): percent(accuracy) for attack, accuracy in figures.attacks.items()},
                 "worst of all": percent(figures.robust_accuracy),
             },
         )

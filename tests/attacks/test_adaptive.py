@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from erkeras.attacks import APGD, FGSM, PGD, AdaptiveAttack
+from erkeras.attacks import APGD, FGSM, PGD, AdaptiveAttack, attack_in_turn
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
@@ -105,22 +105,21 @@ def test_wrong_and_found_when_clean_is_not_broken_from_the_start():
     assert AdaptiveAttack(PGD(THREAT, steps=2))(with_detector(off), images, labels).wrong_when_clean.all()
 
 
-def test_verdicts_do_not_depend_on_the_batch(points):
-    images, labels = points
-    attack = AdaptiveAttack(PLAIN["apgd"])
-    whole = attack(with_detector(near), images, labels)
-    rows = np.arange(11, 48)
-    part = attack(with_detector(near), images[rows], labels[rows], indices=rows)
-    np.testing.assert_array_equal(part.success, whole.success[rows])
-    np.testing.assert_allclose(part.images, whole.images[rows], atol=1e-6)
+def test_where_the_first_of_two_breaks_everything_the_second_has_nothing_to_do(points):
+    everywhere = ThreatModel("l_inf", 1.0)
+    both = [AdaptiveAttack(PGD(everywhere, restarts=5)), AdaptiveAttack(APGD(everywhere))]
+    assert attack_in_turn(both, with_detector(off), *points).success.all()
 
 
-def test_names_configs_and_what_is_refused():
+def test_weights_may_come_as_a_list(points):
+    aimed = AdaptiveAttack(PGD(THREAT, steps=2), weights=[0.0, 1.0])
+    assert hash(aimed) == hash(AdaptiveAttack(PGD(THREAT, steps=2), weights=(0.0, 1.0)))
+
+
+def test_names_attempts_and_what_is_refused():
     aimed = [AdaptiveAttack(attack) for attack in PLAIN.values()]
     assert [attack.name for attack in aimed] == ["pgd-detector", "apgd-ce-detector", "apgd-t-detector"]
     assert [attack.attempts for attack in aimed] == [8, 4, 12]
-    for attack in aimed:
-        assert AdaptiveAttack.from_config(attack.get_config()) == attack
     with pytest.raises(InputError, match="fgsm cannot be aimed"):
         AdaptiveAttack(FGSM(THREAT))
     with pytest.raises(InputError, match=r"\(-1.0,\): give numbers of 0 or more"):

@@ -1,116 +1,50 @@
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.random_noise import RandomNoise, model, noise_points
 
-from erkeras.attacks import PGD, Attack, Victim, runner
-from erkeras.attacks.losses import cross_entropy
-from erkeras.attacks.victim import as_victim, padded_batches
+from erkeras.attacks import PGD, Attack
+from erkeras.attacks.attack import serializable
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
 
-@dataclass(frozen=True)
-class RandomNoise(Attack):
-    """Tries random points of the ball; what it tries in a round is known from the seeds alone."""
-
-    tries: int = 6
-
-    name = "random_noise"
-    passes = (1, 0)
-
-    @property
-    def attempts(self):
-        return self.tries
-
-    def perturb(self, logits, images, labels, seeds, scale=1.0):
-        return self.threat.random_start(images, seeds, scale)
-
-
-MATRIX = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-
-
-def model(images):
-    return tf.reshape(images - 0.5, [tf.shape(images)[0], 4]) @ MATRIX
-
-
 @pytest.fixture
 def points():
-    images = np.random.default_rng(1).uniform(size=(40, 2, 2, 1)).astype(np.float32)
-    labels = model(images).numpy().argmax(axis=1)
-    labels[:4] = (labels[:4] + 1) % 3
-    return images, labels
+    return noise_points()
 
 
-def attempts(threat, images, labels, indices, seed, rounds):
-    """Images, predictions and losses of every round, `[round, image, ...]`."""
-    made = [
-        threat.random_start(images, np.stack([np.full(len(images), seed + (number << 32)), indices], axis=1)).numpy()
-        for number in range(rounds)
-    ]
-    logits = np.stack([model(images).numpy() for images in made]).astype(np.float64)
-    losses = np.log(np.exp(logits).sum(axis=2)) - np.take_along_axis(logits, labels[None, :, None], axis=2)[..., 0]
-    return np.stack(made), logits.argmax(axis=2), losses
+def test_without_more_an_attack_is_one_attempt_of_one_step_that_asks_for_gradients():
+    attack = Attack()
+    assert (attack.attempts, attack.length, attack.work, attack.passes) == (1, 1, 1, (1, 1))
+    assert (attack.knowledge, attack.outputs_per_class, attack.minimises) == ("gradients", 1, False)
+    assert attack.parts == (attack,)
 
 
-def test_first_success_stays_and_else_the_highest_loss(points):
-    images, labels = points
-    attack = RandomNoise(ThreatModel("l_inf", 0.12))
-    indices = np.arange(40) + 100
-    result = attack(model, images, labels, seed=5, indices=indices, internal_batch=7)
-    made, predicted, losses = attempts(attack.threat, images, labels, indices, 5, 6)
-    rounds_to_success = []
-    for row in range(4, 40):
-        succeeded = np.flatnonzero(predicted[:, row] != labels[row])
-        chosen = succeeded[0] if succeeded.size else losses[:, row].argmax()
-        np.testing.assert_allclose(result.images[row], made[chosen, row], atol=1e-6)
-        assert result.success[row] == (succeeded.size > 0)
-        assert result.predictions[row] == predicted[chosen, row]
-        rounds = chosen + 1 if succeeded.size else 6
-        assert result.queries[row] == 1 + rounds
-        rounds_to_success += [chosen] if succeeded.size else []
-    assert len(set(rounds_to_success)) > 1
-    assert 0 < len(rounds_to_success) < 36
+@pytest.mark.parametrize("missing", [lambda attack: attack.name, lambda attack: attack.perturb(*[None] * 4)])
+def test_what_a_subclass_must_give_is_missing_from_the_base(missing):
+    with pytest.raises(NotImplementedError):
+        missing(Attack())
 
 
-def test_describes_what_it_found(points):
-    images, labels = points
-    result = RandomNoise(ThreatModel("l2", 0.3))(model, images, labels)
-    np.testing.assert_array_equal(model(result.images).numpy().argmax(axis=1), result.predictions)
-    np.testing.assert_array_equal(model(images).numpy().argmax(axis=1), result.clean_predictions)
-    np.testing.assert_array_equal(result.predictions != labels, result.success)
-    flat = (result.images - images).reshape(40, -1)
-    np.testing.assert_allclose(result.distance, np.linalg.norm(flat, axis=1), atol=1e-6)
-    assert result.robust_accuracy == pytest.approx(1 - result.success.sum() / 40)
-    assert result.images.dtype == np.float32
-    assert result.outputs == "logits"
+def test_labels_are_the_highest_outputs_or_the_outputs_themselves():
+    attack, labels = Attack(), tf.constant([1, 2])
+    for outputs in ([[0.0, 3, 1], [2, 0, 1]], [[1.0], [0.0]]):
+        assert attack.predictions(tf.constant(outputs)).numpy().tolist() == [1, 0]
+        assert attack.broken(labels, tf.constant(outputs)).numpy().tolist() == [False, True]
+
+
+def test_work_is_the_steps_of_all_attempts(points, heard):
+    attack = PGD(ThreatModel("l_inf", 1e-4), steps=3, restarts=2)
+    assert attack.work == 2 * 4
+    attack(model, *points, internal_batch=8, progress=heard)
+    assert sum(heard.units) == 40 * 8
 
 
 def test_wrong_when_clean_counts_against_robust_accuracy(points):
     images, labels = points
     assert RandomNoise(ThreatModel("l_inf", 0.0), tries=1)(model, images, labels).robust_accuracy == 0.9
-
-
-def test_images_given_are_not_written_to(points):
-    images, labels = points
-    before = images.copy()
-    RandomNoise()(model, images, labels)
-    np.testing.assert_array_equal(images, before)
-
-
-def test_progress_sums_to_images_times_attempts(points, heard):
-    images, labels = points
-    RandomNoise(ThreatModel("l_inf", 0.2), tries=3)(model, images, labels, internal_batch=8, progress=heard)
-    assert sum(heard.units) == 120
-    assert len(heard.units) > 3
-
-
-def test_no_images_give_an_empty_result():
-    result = PGD()(model, np.zeros((0, 2, 2, 1)), np.zeros(0, int))
-    assert result.images.shape == (0, 2, 2, 1)
-    assert result.success.shape == result.distance.shape == (0,)
 
 
 IMAGES, LABELS = np.full((3, 2, 2, 1), 0.5), np.array([0, 1, 2])
@@ -134,6 +68,12 @@ def test_unfit_images_and_labels_are_refused(images, labels, options, given):
         PGD(steps=1)(model, images, labels, **options)
 
 
+@pytest.mark.parametrize("internal_batch", [0, -3, 2.5])
+def test_an_internal_batch_that_holds_no_image_is_refused(points, internal_batch):
+    with pytest.raises(InputError, match="internal"):
+        PGD(steps=1)(model, *points, internal_batch=internal_batch)
+
+
 def test_bounds_are_the_threat_model_s(points):
     images, labels = points
     wide = PGD(ThreatModel("l_inf", 0.1, -1.0, 3.0), steps=1)
@@ -149,87 +89,12 @@ def test_labels_may_come_in_a_column_and_as_any_integer(points):
     np.testing.assert_array_equal(attack(model, images, labels[:, None].astype(np.uint8)).success, expected)
 
 
-def test_one_model_has_one_victim():
-    assert as_victim(model) is as_victim(model)
-    assert as_victim(as_victim(model)) is as_victim(model)
-
-
-@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4)])
-def test_padded_batches_cover_the_rows_once(count, batch_size):
-    rows = np.arange(count) * 10
-    parts = list(padded_batches(rows, batch_size))
-    assert all(len(part) == batch_size for part, _ in parts)
-    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *(part[:real] for part, real in parts)]), rows)
-    assert all(np.all(part[real:] == part[0]) for part, real in parts)
-
-
-def test_cross_entropy_is_the_softmax_cross_entropy():
-    logits = np.random.default_rng(2).normal(size=(20, 5)) * 4
-    labels = np.arange(20) % 5
-    expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), labels]
-    np.testing.assert_allclose(cross_entropy(labels, tf.constant(logits)), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("lead", [1.0, 20.0, 60.0])
-def test_cross_entropy_keeps_the_label_in_its_gradient(lead):
-    logits = tf.constant([[lead, 0.0, -1.0]])
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        loss = cross_entropy(tf.constant([0]), logits)
-    gradient = tape.gradient(loss, logits).numpy()[0].astype(np.float64)
-    others = np.exp([-lead, -1 - lead])
-    np.testing.assert_allclose(gradient, np.array([-others.sum(), *others]) / (1 + others.sum()), rtol=1e-4)
-
-
-def test_subclass_config_round_trip():
+def test_a_subclass_of_ones_own_comes_back_from_its_config():
     attack = RandomNoise(ThreatModel("l2", 2.0), tries=3)
     assert RandomNoise.from_config(attack.get_config()) == attack
 
 
-def test_attack_is_immutable():
-    with pytest.raises(AttributeError):
-        PGD().steps = 3
-    assert hash(PGD()) == hash(PGD())
-
-
-def test_registered_under_the_package():
-    assert keras.saving.get_registered_name(PGD) == "erkeras>PGD"
-
-
-@pytest.mark.parametrize(
-    "attack", [RandomNoise(ThreatModel("l_inf", 0.12)), PGD(ThreatModel("l_inf", 0.1), restarts=4)]
-)
-def test_batches_at_once_give_what_one_after_the_other_gives(points, monkeypatch, heard, attack):
-    images, labels = points
-    results, units = [], []
-    for streams in (1, 3):
-        monkeypatch.setattr(runner, "parallel_streams", lambda streams=streams: streams)
-        heard.units.clear()
-        results.append(attack(Victim(model), images, labels, seed=5, internal_batch=6, progress=heard))
-        units.append(sum(heard.units))
-        assert min(heard.units) >= 0
-    assert 4 < results[0].success.sum() < 40
-    for name, value in vars(results[0]).items():
-        np.testing.assert_array_equal(value, getattr(results[1], name), name)
-    assert units == [40 * attack.work] * 2
-
-
-def test_what_fails_in_one_of_several_batches_is_raised(points, monkeypatch):
-    images, labels = points
-    monkeypatch.setattr(runner, "parallel_streams", lambda: 3)
-
-    class Failing(RandomNoise):
-        def perturb(self, logits, images, labels, seeds, scale=1.0):
-            raise RuntimeError("lost the device")
-
-    with pytest.raises(RuntimeError, match="lost the device"):
-        Failing(ThreatModel("l_inf", 0.12))(model, images, labels, internal_batch=6)
-
-
-def test_processors_are_shared_between_batches_and_operations(monkeypatch):
-    monkeypatch.setattr(runner, "available_processors", lambda: 8)
-    for each, streams in ((0, 1), (8, 1), (4, 2), (1, 4), (16, 1)):
-        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda each=each: each)
-        assert runner.parallel_streams() == streams
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a device"])
-    assert runner.parallel_streams() == 1
+def test_a_class_is_registered_with_keras_under_the_package():
+    registry = keras.saving.get_custom_objects()
+    cls = serializable(type("OfAFriend", (RandomNoise,), {}))
+    assert registry.pop("erkeras>OfAFriend") is cls

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from helpers.closed_forms import steep_network
 
-from erkeras.attacks import APGD, FAB, AutoAttack, Square, attack_in_turn
+from erkeras.attacks import APGD, FAB, PGD, AdaptiveAttack, AutoAttack, Square, attack_in_turn
 from erkeras.attacks.autoattack import VERSIONS
 from erkeras.data import Split
 from erkeras.errors import InputError
@@ -103,6 +103,21 @@ def test_too_few_classes_are_refused_in_a_sentence(classes, version):
 
     with pytest.raises(InputError, match=f"the model has {classes}"):
         AutoAttack(THREAT, version)(model, images, model(images).numpy().argmax(axis=1))
+
+
+def test_too_few_classes_for_the_last_attack_are_refused_before_the_first_has_begun(heard):
+    aimed = [AdaptiveAttack(PGD(THREAT, steps=2)), AdaptiveAttack(APGD(THREAT, "dlr", targets=9, iterations=2))]
+    matrix = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+    def with_scores(images):
+        logits = tf.reshape(images - 0.5, [-1, 4]) @ matrix
+        return tf.concat([logits, tf.zeros_like(logits)], axis=1)
+
+    images = np.random.default_rng(1).uniform(size=(9, 2, 2, 1)).astype(np.float32)
+    labels = with_scores(images).numpy()[:, :3].argmax(axis=1)
+    with pytest.raises(InputError, match="needs 4 classes and the model has 3"):
+        attack_in_turn(aimed, with_scores, images, labels, progress=heard)
+    assert heard.units == []
 
 
 def test_an_unknown_version_is_refused():

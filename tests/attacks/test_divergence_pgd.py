@@ -68,3 +68,16 @@ def test_evaluation_ascends_the_divergence_and_breaks_by_the_label():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(InputError):
         DivergencePGD(**settings)
+
+
+@pytest.mark.parametrize("norm", ["l_inf", "l2"])
+@pytest.mark.parametrize("steps", [3, 5])
+def test_step_is_2_5_epsilon_over_steps_where_none_is_given(norm, steps):
+    images, labels = some_images()
+    threat, seeds = ThreatModel(norm, 0.1), tf.constant([3, 4], tf.int64)
+    moved = [
+        DivergencePGD(threat, steps, size).perturb(linear, tf.constant(images), labels, seeds)
+        for size in (None, 2.5 * threat.epsilon / steps, 0.6 * threat.epsilon / steps)
+    ]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert np.abs(moved[0] - moved[2]).max() > 1e-4  # another length ends elsewhere

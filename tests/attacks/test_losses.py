@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from erkeras.attacks.losses import LOSSES, check_classes, check_loss
+from erkeras.attacks.losses import (
+    LOSSES,
+    TRAINING_LOSSES,
+    check_classes,
+    check_loss,
+    is_answer,
+    kullback_leibler,
+    loss_name,
+)
 from erkeras.errors import InputError
 
 COUNT, CLASSES = 40, 6
@@ -24,10 +32,13 @@ def targets(labels):
 
 
 def plain(name, label, logits, target=None):
-    """The loss of one row, as the papers write it."""
+    """The loss of one row, as the papers write it; for the cross-entropy its log odds, at our temperature."""
     if name == "cross_entropy":
-        probabilities = np.exp(logits) / np.exp(logits).sum()
-        return np.log(probabilities[target]) if target is not None else -np.log(probabilities[label])
+        temperature, sign = logits.std() / 5, 1.0
+        if target is not None:
+            label, sign = target, -1.0
+        probabilities = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+        return sign * temperature * np.log((1 - probabilities[label]) / probabilities[label])
     other = np.delete(logits, label).max() if target is None else logits[target]
     if name == "margin":
         return other - logits[label]
@@ -47,17 +58,17 @@ def test_losses_are_as_the_papers_write_them(name, targeted, logits, labels, tar
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", TRAINING_LOSSES)
 @pytest.mark.parametrize("targeted", [False, True])
 def test_gradients_are_the_finite_differences(name, targeted, logits, labels, targets):
-    given = targets if targeted else None
+    given, loss = targets if targeted else None, TRAINING_LOSSES[name]
     point = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(point)
-        losses = LOSSES[name](labels, point, given)
+        losses = loss(labels, point, given)
     gradients = tape.gradient(losses, point).numpy()
     for column, move in enumerate(1e-6 * np.eye(CLASSES)):
-        rise = (LOSSES[name](labels, logits + move, given) - LOSSES[name](labels, logits - move, given)) / 2e-6
+        rise = (loss(labels, logits + move, given) - loss(labels, logits - move, given)) / 2e-6
         np.testing.assert_allclose(gradients[:, column], rise, atol=1e-6)
 
 
@@ -143,3 +154,85 @@ def test_unknown_losses_and_negative_targets_are_refused(loss, targets, given):
         check_loss("X", known, 3)
     with pytest.raises(InputError, match=given):
         check_loss("X", loss, targets)
+
+
+def test_a_number_of_targets_that_is_not_whole_is_refused():
+    with pytest.raises(InputError, match=r"targets are 1\.5"):
+        check_loss("X", "margin", 1.5)
+
+
+def gradient(loss, labels, logits):
+    logits = tf.constant(logits, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = loss(tf.constant(labels), logits)
+    return tape.gradient(losses, logits).numpy().astype(np.float64)
+
+
+def test_the_cross_entropy_ascends_where_the_papers_does(logits, labels):
+    """At temperature 1 the two have one direction: the paper's gradient is ours times the odds' share."""
+    logits = logits.astype(np.float32)
+
+    def papers(labels, logits):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    ours, theirs = (gradient(loss, labels, logits) for loss in (TRAINING_LOSSES["cross_entropy"], papers))
+    shares = np.linalg.norm(theirs, axis=1, keepdims=True) / np.linalg.norm(ours, axis=1, keepdims=True)
+    np.testing.assert_allclose(theirs, ours * shares, atol=1e-5)
+    assert np.all((shares > 0) & (shares < 1))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 30.0, 100.0, 1e4])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_cross_entropy_goes_with_the_scale_of_the_logits(scale, targeted, logits, labels, targets):
+    given = targets if targeted else None
+    expected = LOSSES["cross_entropy"](labels, tf.constant(logits), given)
+    np.testing.assert_allclose(
+        LOSSES["cross_entropy"](labels, tf.constant(scale * logits), given), scale * expected, rtol=1e-5
+    )
+    directions = [gradient(LOSSES["cross_entropy"], labels, part) for part in (logits, scale * logits)]
+    np.testing.assert_allclose(directions[1], directions[0], atol=1e-4)
+
+
+def test_a_confident_model_s_gradient_does_not_fade():
+    found = gradient(LOSSES["cross_entropy"], [0], [[6e4, 0.0, -1e3]])
+    np.testing.assert_allclose(found[0, 0], -1, atol=1e-5)
+    np.testing.assert_allclose(found.sum(), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_masked_classes_change_no_loss_and_no_gradient_is_lost(name, targeted, logits, labels, targets):
+    """Of as many classes as every loss needs, and one more that is masked out by -infinity."""
+    given = targets if targeted else None
+    masked = np.concatenate([logits, np.full((COUNT, 1), -np.inf)], axis=1)
+    expected = LOSSES[name](labels, tf.constant(logits), given)
+    np.testing.assert_allclose(LOSSES[name](labels, tf.constant(masked), given), expected, rtol=1e-6)
+
+
+def test_what_is_an_answer():
+    rows = [[1, 2, 3], [1, -np.inf, 3], [np.nan, 2, 3], [np.inf, 2, 3], [-np.inf] * 3]
+    assert is_answer(tf.constant(rows, tf.float32)).numpy().tolist() == [True, True, False, False, False]
+
+
+def test_kullback_leibler_is_the_divergence_of_the_predictions(logits):
+    attacked = np.random.default_rng(1).normal(size=logits.shape)
+    p, q = (np.exp(part) / np.exp(part).sum(axis=1, keepdims=True) for part in (logits, attacked))
+    found = kullback_leibler(tf.constant(logits), tf.constant(attacked))
+    np.testing.assert_allclose(found, np.sum(p * np.log(p / q), axis=1), rtol=1e-9)
+    np.testing.assert_allclose(kullback_leibler(tf.constant(logits), tf.constant(logits + 3)), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "name"),
+    [
+        ("cross_entropy", 0, "x-ce"),
+        ("margin", 0, "x-margin"),
+        ("dlr", 0, "x-dlr"),
+        ("cross_entropy", 9, "x-t-ce"),
+        ("margin", 9, "x-t-margin"),
+        ("dlr", 9, "x-t"),
+    ],
+)
+def test_names_tell_losses_and_targets_apart(loss, targets, name):
+    assert loss_name("x", loss, targets) == name

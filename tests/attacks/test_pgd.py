@@ -1,11 +1,11 @@
 import itertools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
-from helpers.closed_forms import check_parts, linear_model, uniform
+from helpers.attempts import batch_of
+from helpers.closed_forms import images_at, linear_model, uniform
 
 from erkeras.attacks import PGD, Victim
 from erkeras.errors import InputError
@@ -19,23 +19,6 @@ EPSILON = {"l_inf": 0.1, "l2": 0.4}
 
 def cross_entropy(model, images, labels):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))).numpy()
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_stays_in_the_ball_and_in_bounds_and_uses_both(norm, shape):
-    images = uniform(shape)
-    images[:, 0] = images[:, 0].round()
-    model = linear_model(np.random.default_rng(1).normal(size=(np.prod(shape[1:]), 3)))
-    labels = model(images).numpy().argmax(axis=1)
-    threat = ThreatModel(norm, EPSILON[norm])
-    result = PGD(threat, steps=5, step_size=threat.epsilon)(model, images, labels, internal_batch=4)
-    assert result.images.shape == shape
-    assert result.images.min() >= 0
-    assert result.images.max() <= 1
-    np.testing.assert_allclose(result.distance, threat.distance(result.images, images), rtol=1e-6)
-    assert result.distance.max() <= threat.epsilon + 1e-6
-    assert result.distance.max() > 0.7 * threat.epsilon
 
 
 def test_reaches_the_optimum_of_two_classes_in_l_inf():
@@ -86,44 +69,15 @@ def test_reaches_the_optimum_of_three_classes_in_l_inf():
     np.testing.assert_allclose(found, optimum, rtol=1e-4)
 
 
-def distance_to_boundary(images, labels, matrix, norm):
-    """To the nearest other class of a linear model, in closed form; negative beyond it."""
-    logits = (images.reshape(len(images), -1) - 0.5) @ matrix
-    dual = 1 if norm == "l_inf" else 2
-    distances = np.full(logits.shape, np.inf)
-    for row, label in enumerate(labels):
-        for other in set(range(matrix.shape[1])) - {label}:
-            length = np.linalg.norm(matrix[:, label] - matrix[:, other], dual)
-            distances[row, other] = (logits[row, label] - logits[row, other]) / length
-    return distances.min(axis=1)
-
-
-def at_distance(target, count, matrix, norm):
-    """Images at a given distance from the boundary, by bisection along a line that crosses it."""
-    random = np.random.default_rng(4)
-    labels = np.arange(count) % matrix.shape[1]
-    shape = (count, 3, 4, 1)
-    near = 0.5 + random.uniform(-0.02, 0.02, shape)
-    toward = np.stack([matrix[:, label] - matrix.mean(axis=1) for label in labels]).reshape(shape)
-    low, high = np.full(count, -2.0), np.full(count, 2.0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        images = near + middle[:, None, None, None] * toward
-        below = distance_to_boundary(images, labels, matrix, norm) < target
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    np.testing.assert_allclose(distance_to_boundary(images, labels, matrix, norm), target, rtol=1e-6)
-    return images.astype(np.float32), labels
-
-
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_succeeds_exactly_where_an_adversarial_example_exists(norm, classes):
     matrix = np.random.default_rng(5).normal(size=(12, classes))
     epsilon = {"l_inf": 0.1, "l2": 0.3}[norm]
-    # Bounds that the ball does not reach: the closed form knows none.
+    # Bounds that the ball does not reach.
     attack = PGD(ThreatModel(norm, epsilon, -1.0, 2.0), steps=40, step_size=epsilon / 4, restarts=10)
     for ratio, possible in ((0.99, True), (1.01, False)):
-        images, labels = at_distance(ratio * epsilon, 12, matrix, norm)
+        images, labels = images_at(ratio * epsilon, 12, matrix, norm)
         result = attack(linear_model(30 * matrix), images, labels, internal_batch=12)
         np.testing.assert_array_equal(result.clean_predictions, labels)
         np.testing.assert_array_equal(result.success, possible)
@@ -157,20 +111,6 @@ def test_restarts_never_weaken_any_image(network, points):
     assert gain.max() > 1e-4
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_verdict_does_not_depend_on_the_batch_it_came_with(network, points, norm):
-    images, labels = points
-    attack = PGD(ThreatModel(norm, EPSILON[norm] / 4), steps=3, restarts=2)
-
-    def run(rows):
-        return attack(network, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
-
-    everything = check_parts(run)
-    np.testing.assert_array_equal(
-        attack(network, images, labels, seed=6, internal_batch=50).success, everything.success
-    )
-
-
 def test_another_seed_or_index_starts_elsewhere(network, points):
     images, labels = points
     attack = PGD(ThreatModel("l_inf", 0.03), steps=1, step_size=0.0)
@@ -181,34 +121,6 @@ def test_another_seed_or_index_starts_elsewhere(network, points):
     np.testing.assert_array_equal(start(), start(indices=np.arange(50)))
     assert not np.allclose(start(), start(seed=1))
     assert not np.allclose(start(), start(indices=np.arange(50) + 1))
-
-
-def test_is_compiled_once(network, points):
-    images, labels = points
-    traces = []
-
-    def model(images):
-        traces.append(images.shape)
-        return network(images, training=False)
-
-    attack = PGD(ThreatModel("l_inf", 0.05), steps=3, restarts=2)
-    attack(model, images, labels, internal_batch=16)
-    first = len(traces)
-    assert first < 8
-    attack(model, images[:5], labels[:5], seed=3, internal_batch=16)
-    PGD(ThreatModel("l_inf", 0.05), steps=3, restarts=2)(model, images[:33], labels[:33], internal_batch=16)
-    assert len(traces) == first
-
-
-def test_points_wrong_when_clean_come_back_unchanged(network, points):
-    images, labels = points
-    result = PGD(ThreatModel("l_inf", 0.05), steps=3)(network, images, labels)
-    wrong = np.arange(50) % 10 == 0
-    np.testing.assert_array_equal(result.images[wrong], images[wrong])
-    assert result.success[wrong].all()
-    np.testing.assert_array_equal(result.queries[wrong], 1)
-    np.testing.assert_array_equal(result.distance[wrong], 0)
-    np.testing.assert_array_equal(result.predictions[wrong], result.clean_predictions[wrong])
 
 
 def test_queries_are_the_forward_passes_run(network, points):
@@ -225,8 +137,8 @@ def test_queries_are_the_forward_passes_run(network, points):
             Victim(counted), images, labels, internal_batch=9
         )
         assert not result.success.any()
-        # One pass more tells what the outputs are, and one confirms what was found.
-        np.testing.assert_array_equal(result.queries, passes.numpy() - 2)
+        # One pass more tells what the outputs are, three look at the model, and one confirms what was found.
+        np.testing.assert_array_equal(result.queries, passes.numpy() - 5)
         np.testing.assert_array_equal(result.gradients, restarts * 5)
 
 
@@ -246,13 +158,33 @@ def test_without_random_start_one_round_from_the_image(network, points):
     np.testing.assert_array_equal(attack.perturb(network, images, labels, tf.constant([1, 2])), images)
 
 
-def test_default_step_crosses_the_ball_in_an_attack(network, points):
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("steps", [1, 5, 40])
+def test_step_is_2_5_epsilon_over_steps_where_none_is_given(network, points, norm, steps):
     images, labels = (tf.constant(part) for part in points)
-    threat, seeds = ThreatModel("l_inf", 0.1), tf.constant([1, 2])
-    default = PGD(threat, steps=5).perturb(network, images, labels, seeds)
-    np.testing.assert_array_equal(
-        default, PGD(threat, steps=5, step_size=2.5 * 0.1 / 5).perturb(network, images, labels, seeds)
-    )
+    threat, seeds = ThreatModel(norm, EPSILON[norm]), tf.constant([1, 2])
+    default, given = PGD(threat, steps), PGD(threat, steps, step_size=2.5 * threat.epsilon / steps)
+    assert default.step_size is None
+    assert default.step_length == given.step_length == 2.5 * threat.epsilon / steps
+    moved = [attack.perturb(network, images, labels, seeds) for attack in (default, given)]
+    np.testing.assert_array_equal(*moved)
+    # Nought is a length too.
+    assert PGD(threat, steps, step_size=0.0).step_length == 0
+
+
+def test_one_step_of_the_default_goes_2_5_epsilon_far():
+    """From the image, where neither the ball nor the bounds cut it short, by a gradient that is known."""
+    images = tf.fill([1, 2, 2, 1], 0.5)
+    threat = ThreatModel("l2", 1e-3)
+    steps = [PGD(threat, number, random_start=False) for number in (1, 5)]
+    model = linear_model(np.array([[1.0, 0], [0, 0], [0, 0], [0, 0]]))
+    moved = [attack.perturb(model, images, tf.constant([0]), tf.constant([0, 0])) for attack in steps]
+    for found in moved:  # five of half of epsilon end on the ball as one does
+        np.testing.assert_allclose(found - images, [[[[-1e-3], [0]], [[0], [0]]]], atol=1e-7)
+    state = {"point": images, "loss": tf.constant([-np.inf]), "found": images}
+    batch = batch_of(images.numpy(), [0], model)
+    point = steps[1].step(model, batch, state)["point"]
+    np.testing.assert_allclose(0.5 - point[0, 0, 0, 0], 2.5 * 1e-3 / 5, rtol=1e-3)
 
 
 def test_training_and_evaluation_run_the_same_function(tiny_networks, images, labels, monkeypatch):
@@ -298,20 +230,18 @@ def test_float64_images_stay_float64():
 
 @pytest.mark.parametrize(
     ("settings", "given"),
-    [({"steps": 0}, "steps is 0"), ({"restarts": 0}, "restarts is 0"), ({"step_size": -1.0}, "-1.0"),
-     ({"step_size": float("nan")}, "nan")],
-)  # fmt: skip
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"restarts": 0}, "restarts is 0"),
+        ({"step_size": -1.0}, "-1.0"),
+        ({"step_size": float("nan")}, "nan"),
+        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"targets": -1}, "targets are -1"),
+    ],
+)
 def test_impossible_settings_are_refused(settings, given):
     with pytest.raises(InputError, match=given):
         PGD(**settings)
-
-
-def test_config_round_trip():
-    attack = PGD(ThreatModel("l2", 0.7, -1.0, 2.0), steps=3, step_size=0.1, restarts=2, random_start=False)
-    assert PGD.from_config(attack.get_config()) == attack
-    config = keras.saving.serialize_keras_object(attack)
-    assert config["registered_name"] == "erkeras>PGD"
-    assert keras.saving.deserialize_keras_object(config) == attack
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
@@ -328,3 +258,34 @@ def test_a_fraction_of_the_starts_is_structured(fraction):
 def test_structured_starts_out_of_place_are_refused(settings):
     with pytest.raises(InputError, match="PGD's structured is"):
         PGD(**settings)
+
+
+def test_a_step_without_end_is_refused_or_leaves_pixels_numbers():
+    """Infinity times a gradient of 0 is no number."""
+    images = np.full((1, 2, 2, 1), 0.5, np.float32)
+    model = linear_model(np.array([[1.0, 0], [0, 0], [0, 0], [0, 0]]))
+    try:
+        attack = PGD(ThreatModel("l_inf", 0.1), steps=2, step_size=float("inf"))
+    except InputError:
+        return
+    found = attack.perturb(model, tf.constant(images), tf.constant([0]), tf.constant([0, 0]))
+    assert np.isfinite(found).all()
+
+
+def test_names_tell_the_losses_apart():
+    settings = [("cross_entropy", 0), ("margin", 0), ("dlr", 0), ("dlr", 9), ("cross_entropy", 9), ("margin", 9)]
+    names = [PGD(loss=loss, targets=targets).name for loss, targets in settings]
+    assert names == ["pgd", "pgd-margin", "pgd-dlr", "pgd-t", "pgd-t-ce", "pgd-t-margin"]
+    assert PGD(targets=9, restarts=2).attempts == 18
+
+
+def test_training_with_targets_is_refused(network, points):
+    images, labels = (tf.constant(part) for part in points)
+    with pytest.raises(InputError, match="PGD's targets are 2: training takes an adversary without targets"):
+        PGD(targets=2).perturb(network, images, labels, tf.constant([0, 0]))
+
+
+@pytest.mark.parametrize(("targets", "classes"), [(0, 2), (9, 3)])
+def test_too_few_classes_are_refused(targets, classes):
+    with pytest.raises(InputError, match=rf"needs {classes + 1} classes and the model has {classes}"):
+        PGD(loss="dlr", targets=targets)(linear_model(np.eye(4)[:, :classes]), uniform((2, 2, 2, 1)), [0, 1])

@@ -1,14 +1,12 @@
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.closed_forms import check_parts
+from helpers.attempts import trace
+from helpers.closed_forms import images_at, leads, linear_model, two_layers, uniform, unmoved
 
+from erkeras import randomness
 from erkeras.attacks import Square, Victim
-from erkeras.attacks.contract import Batch
-from erkeras.attacks.square import _profile
 from erkeras.errors import InputError
-from erkeras.randomness import fold_in, row_keys, uniform
 from erkeras.threat import ThreatModel
 
 SHAPES = [(1, 8, 8, 1), (3, 5, 7, 3), (8, 3, 1, 2)]
@@ -16,75 +14,10 @@ NORMS = ["l_inf", "l2"]
 EPSILON = {"l_inf": 0.1, "l2": 0.4}
 
 
-def random_images(shape, low=0.0, high=1.0, seed=0):
-    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
-
-
-def two_layers(image_shape, seed=1):
-    """A random piecewise linear model of three classes."""
-    random = np.random.default_rng(seed)
-    first, second = (
-        tf.constant(random.normal(size=size), tf.float32) for size in ((int(np.prod(image_shape)), 16), (16, 3))
-    )
-    return lambda images: tf.nn.relu(tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ first) @ second
-
-
-def linear(matrix):
-    matrix = tf.constant(matrix, tf.float32)
-    return lambda images: tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ matrix
-
-
-def unmoved(images):
-    """A model that is never wrong about class 0."""
-    return tf.one_hot(tf.zeros([tf.shape(images)[0]], tf.int32), 3)
-
-
 def points_of(model, shape):
-    images = random_images(shape, seed=2)
+    images = uniform(shape, seed=2)
     images[:, 0] = images[:, 0].round()
     return images, model(tf.constant(images)).numpy().argmax(axis=1)
-
-
-def leads(model, images, labels):
-    """How far the label's logit is above the others."""
-    logits = model(tf.constant(images)).numpy()
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
-    return own - logits.max(axis=1)
-
-
-def trace(attack, model, images, labels, steps):
-    """Every candidate and every state of the first steps, in which finished slots go on."""
-    n = len(images)
-    seeds = tf.stack([tf.zeros(n, tf.int64), tf.range(n, dtype=tf.int64)], axis=1)
-    attempt = tf.zeros(n, tf.int32)
-    batch = Batch(tf.constant(images), tf.constant(labels, tf.int32), model(tf.constant(images)), seeds, attempt)
-    state = {
-        "found": batch.images,
-        "loss": tf.fill([n], -np.inf),
-        "success": tf.zeros(n, tf.bool),
-        "finished": tf.zeros(n, tf.bool),
-        "step": tf.zeros(n, tf.int32),
-        **attack.initial(batch),
-    }
-
-    @tf.function(autograph=False)
-    def advance(state):
-        asked = []
-
-        def recorded(images):
-            asked.append(images)
-            return model(images)
-
-        state = {**state, **attack.step(recorded, batch, state), "step": state["step"] + 1}
-        return asked[0], state
-
-    candidates, states = [], []
-    for _ in range(steps):
-        candidate, state = advance(state)
-        candidates.append(candidate.numpy())
-        states.append({name: value.numpy() for name, value in state.items()})
-    return candidates, states
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -111,7 +44,7 @@ def test_candidates_stay_in_the_ball_and_the_lead_never_rises(norm, shape):
 
 
 def test_starts_at_vertical_stripes():
-    images = random_images((4, 6, 9, 3), 0.3, 0.7)
+    images = uniform((4, 6, 9, 3), 0.3, 0.7)
     attack = Square(ThreatModel("l_inf", 0.1))
     (start,), _ = trace(attack, unmoved, images, np.zeros(4, int), 1)
     signs = (start - images) / 0.1
@@ -123,7 +56,7 @@ def test_starts_at_vertical_stripes():
 
 @pytest.mark.parametrize("shape", [(6, 9, 12, 1), (6, 9, 12, 3)])
 def test_proposals_set_squares_of_the_side_of_their_query(shape):
-    images = random_images(shape, seed=3)
+    images = uniform(shape, seed=3)
     attack = Square(ThreatModel("l_inf", 0.1), queries=400, initial_fraction=0.3)
     sides = attack.sides(9, 12)
     candidates, states = trace(attack, unmoved, images, np.zeros(6, int), 250)
@@ -156,12 +89,14 @@ def test_proposals_set_squares_of_the_side_of_their_query(shape):
 def square_slowly(attack, model, image, label, seed, index):
     """Square for one image, query by query, a pass for every proposal."""
     height, width, channels = image.shape
-    key = row_keys(tf.constant([[seed, index]], tf.int64))
+    key = randomness.row_keys(tf.constant([[seed, index]], tf.int64))
     low, high = (np.clip(image + np.float32(sign * attack.threat.epsilon), 0, 1) for sign in (-1, 1))
-    stripes = uniform(fold_in(key, 0), [width, channels]).numpy()[0] < 0.5
+    stripes = randomness.uniform(randomness.fold_in(key, 0), [width, channels]).numpy()[0] < 0.5
     best = np.where(stripes, low, high)
     lead, passes = leads(model, best[None], label[None])[0], 1
-    draws = uniform(fold_in(fold_in(key, 1), tf.range(attack.queries)), [2 + channels]).numpy()
+    draws = randomness.uniform(
+        randomness.fold_in(randomness.fold_in(key, 1), tf.range(attack.queries)), [2 + channels]
+    ).numpy()
     for query in range(1, attack.queries):
         if lead <= 0:
             break
@@ -200,7 +135,7 @@ def test_passes_that_are_left_out_change_nothing(shape):
 @pytest.mark.parametrize("queries", [1, 2, 4])
 def test_the_first_and_the_last_query_count(queries):
     model = two_layers((4, 4, 1))
-    images = random_images((30, 4, 4, 1), seed=2)
+    images = uniform((30, 4, 4, 1), seed=2)
     images[::2] = 1.0  # what the first proposals set to +epsilon is there before the start
     labels = model(tf.constant(images)).numpy().argmax(axis=1)
     attack = Square(ThreatModel("l_inf", 0.01), queries=queries, initial_fraction=0.05)
@@ -225,108 +160,9 @@ def test_side_schedule_is_the_original_s(shape):
     np.testing.assert_array_equal(Square(queries=300).sides(*shape), sides[:300])
 
 
-def test_sides_of_windows_are_odd_and_3_or_more_where_the_image_is():
-    threat = ThreatModel("l2", 1.0)
-    sides = Square(threat, queries=10000).sides(28, 28)
-    np.testing.assert_array_equal(sides[[0, 11, 51, 201, 501, 1001, 2001, 9999]], [25, 19, 13, 9, 7, 5, 3, 3])
-    assert Square(threat).sides(2, 7).max() == 2
-
-
-@pytest.mark.parametrize("side", [1, 2, 3, 5, 9])
-def test_profile_is_two_mounds_of_opposite_signs(side):
-    """Section 3.3: the sum of 1 / (n + 1 - k)^2 over the rings around a half's middle, scaled to length 1."""
-    expected = np.zeros((side, side))
-    for begin, end, sign in ((0, side // 2, 1), (side // 2, side, -1)):
-        half = np.zeros((end - begin, side))
-        most = max(end - begin, side) // 2
-        for row in range(end - begin):
-            for column in range(side):
-                ring = max(abs(row - (end - begin) // 2), abs(column - side // 2))
-                half[row, column] = sum(1 / (k + 1) ** 2 for k in range(ring, most + 1))
-        expected[begin:end] = sign * half / max(np.linalg.norm(half), 1e-9)
-    np.testing.assert_allclose(_profile(side), expected / np.linalg.norm(expected), atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_l2_keeps_its_length_where_no_pixel_is_clipped(shape):
-    model = two_layers(shape[1:])
-    images, labels = points_of(model, shape)
-    attack = Square(ThreatModel("l2", 0.4, -9.0, 9.0), queries=100)
-    candidates, _ = trace(attack, model, images, labels, 80)
-    for candidate in candidates:
-        np.testing.assert_allclose(attack.threat.distance(candidate, images), 0.4, rtol=1e-4)
-
-
-def test_l2_moves_mass_from_one_window_to_another():
-    images = np.zeros((20, 16, 16, 2), np.float32)
-    attack = Square(ThreatModel("l2", 1.0, -9.0, 9.0), queries=10000)
-    _, states = trace(attack, unmoved, images, np.zeros(20, int), 1)
-    start = states[0]["found"]
-    batch = Batch(tf.constant(images), tf.zeros(20, tf.int32), tf.zeros([20, 3]), tf.zeros([20, 2]), tf.zeros(20))
-    state = {name: tf.constant(value) for name, value in states[0].items()}
-    for query in (11, 60, 300, 700, 5000):
-        side = attack.sides(16, 16)[query - 1]
-        moved = attack._move_mass(batch, {**state, "step": tf.fill([20], query)}).numpy()
-        changed = np.abs(moved - start).max(axis=3) > 1e-6
-        emptied = np.abs(moved).max(axis=3) < 1e-9
-        for row in range(20):
-            filled = changed[row] & ~emptied[row]
-            for part in (filled, emptied[row] & changed[row]):
-                rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-                assert not rows.size or max(np.ptp(rows), np.ptp(columns)) < side
-            assert filled.sum() > side**2 / 2
-        # By channel, both windows' mass is in the first.
-        mass = [np.sum(image**2, axis=(1, 2)) for image in (start, moved)]
-        np.testing.assert_allclose(mass[0], mass[1], rtol=1e-3)
-
-
-def moved_slowly(attack, image, best, query, drawn):
-    """One l2 proposal, window by window and channel by channel (Algorithm 3)."""
-    height, width, channels = image.shape
-    epsilon, change = attack.threat.epsilon, (best - image).astype(np.float64)
-    side = attack.sides(height, width)[query - 1]
-    (top, left, other_top, other_left), lying = (
-        [
-            int(number * max(limit - side + (query % 4 == 0), 1))
-            for number, limit in zip(drawn, [height, width] * 2, strict=False)
-        ],
-        drawn[4] < 0.5,
-    )
-    profile = _profile(side).T if lying else _profile(side)
-    windows = np.zeros((height, width), bool)
-    windows[top : top + side, left : left + side] = True
-    windows[other_top : other_top + side, other_left : other_left + side] = True
-    moved = np.where(windows[..., None], 0, change)
-    unused = max(epsilon**2 - np.sum(change**2), 0) / channels
-    for channel in range(channels):
-        window = change[top : top + side, left : left + side, channel]
-        new = profile * (-1 if drawn[5 + channel] < 0.5 else 1) + window / (np.linalg.norm(window) + 1e-12)
-        mass = np.sum(change[windows, channel] ** 2) + unused
-        moved[top : top + side, left : left + side, channel] = new / np.linalg.norm(new) * np.sqrt(mass)
-    return np.clip(image + epsilon * moved / np.linalg.norm(moved), attack.threat.lower, attack.threat.upper)
-
-
-@pytest.mark.parametrize("shape", [(12, 16, 16, 1), (12, 9, 13, 3)])
-def test_l2_proposals_are_those_of_a_plain_rendering(shape):
-    images, attack = random_images(shape, seed=4), Square(ThreatModel("l2", 1.0), queries=5000)
-    _, states = trace(attack, unmoved, images, np.zeros(12, int), 3)
-    # Not on the grid any more, and shorter than epsilon: pixels were clipped.
-    best = np.clip(states[0]["found"] + 0.05 * np.random.default_rng(0).normal(size=shape), 0, 1).astype(np.float32)
-    best = np.asarray(images + (best - images) * 0.7)
-    state = {name: tf.constant(value) for name, value in states[0].items()} | {"found": tf.constant(best)}
-    batch = Batch(tf.constant(images), tf.zeros(12, tf.int32), tf.zeros([12, 3]), tf.zeros([12, 2]), tf.zeros(12))
-    for query in (1, 12, 60, 300, 700, 5000):
-        proposals = attack._move_mass(batch, {**state, "step": tf.fill([12], query)})
-        drawn = uniform(fold_in(state["key"], query), [5 + shape[3]]).numpy()
-        expected = [moved_slowly(attack, images[row], best[row], query, drawn[row]) for row in range(12)]
-        # The profile's weight is larger by a thousandth.
-        np.testing.assert_allclose(proposals, expected, atol=1e-3)
-        assert np.abs(proposals - best).max() > 0.05
-
-
 @pytest.mark.parametrize("norm", NORMS)
 def test_succeeds_at_once_where_every_point_is_adversarial_and_never_where_none_is(norm):
-    images, labels = random_images((9, 5, 5, 2)), np.zeros(9, int)
+    images, labels = uniform((9, 5, 5, 2)), np.zeros(9, int)
     threat = ThreatModel(norm, EPSILON[norm])
 
     def wrong_off_the_images(batch):
@@ -341,26 +177,14 @@ def test_succeeds_at_once_where_every_point_is_adversarial_and_never_where_none_
     assert nowhere.queries.max() <= 51
 
 
-def at_distance(target, matrix, norm):
-    """Twelve images at a given distance from the other class of a linear model."""
-    difference = matrix[:, 1] - matrix[:, 0]
-    images = random_images((12, 3, 4, 1), 0.45, 0.55).reshape(12, 12)
-    labels = np.arange(12) % 2
-    signs = np.where(labels == 0, -1, 1)
-    wanted = signs * target * np.linalg.norm(difference, 1 if norm == "l_inf" else 2)
-    missing = wanted - (images - 0.5) @ difference
-    images = images + missing[:, None] * difference / np.sum(difference**2)
-    return images.reshape(12, 3, 4, 1).astype(np.float32), labels
-
-
 @pytest.mark.parametrize(("norm", "possible_at"), [("l_inf", 0.98), ("l2", 0.45)])
 def test_succeeds_on_a_linear_model_with_margin_and_never_beyond(norm, possible_at):
     matrix = np.random.default_rng(5).normal(size=(12, 2))
     epsilon = {"l_inf": 0.1, "l2": 0.3}[norm]
     attack = Square(ThreatModel(norm, epsilon, -1.0, 2.0), queries=1000)
     for ratio, possible in ((possible_at, True), (1.02, False)):
-        images, labels = at_distance(ratio * epsilon, matrix, norm)
-        result = attack(linear(30 * matrix), images, labels, internal_batch=12)
+        images, labels = images_at(ratio * epsilon, 12, matrix, norm)
+        result = attack(linear_model(30 * matrix), images, labels, internal_batch=12)
         np.testing.assert_array_equal(result.clean_predictions, labels)
         np.testing.assert_array_equal(result.success, possible)
 
@@ -376,7 +200,7 @@ def counted(model, passes):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("queries", "restarts"), [(1, 1), (30, 1), (30, 3)])
 def test_queries_are_the_forward_passes_run(norm, queries, restarts):
-    images, passes = random_images((1, 4, 4, 1)), tf.Variable(0)
+    images, passes = uniform((1, 4, 4, 1)), tf.Variable(0)
     attack = Square(ThreatModel(norm, 0.1), queries=queries, restarts=restarts, initial_fraction=0.05)
     result = attack(counted(unmoved, passes), images, np.zeros(1, int), internal_batch=1)
     # One pass more tells what the outputs are, and one confirms what was found.
@@ -390,20 +214,8 @@ def test_queries_are_the_forward_passes_run(norm, queries, restarts):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_verdict_does_not_depend_on_the_batch_it_came_with(norm):
-    model = two_layers((5, 5, 1))
-    images, labels = points_of(model, (50, 5, 5, 1))
-    attack = Square(ThreatModel(norm, EPSILON[norm] / 2), queries=60, restarts=2)
-
-    def run(rows):
-        return attack(model, images[rows], labels[rows], seed=6, indices=rows, internal_batch=16)
-
-    check_parts(run)
-
-
-@pytest.mark.parametrize("norm", NORMS)
 def test_another_seed_or_index_starts_elsewhere(norm):
-    images = random_images((6, 8, 8, 1))
+    images = uniform((6, 8, 8, 1))
     attack = Square(ThreatModel(norm, EPSILON[norm]), queries=1)
 
     def start(seed=0, indices=None):
@@ -427,7 +239,7 @@ def test_logits_times_a_thousand_change_nothing(norm):
 
 def test_a_model_of_labels_is_refused():
     with pytest.raises(InputError, match="rays"):
-        Square(queries=2)(lambda images: tf.zeros(tf.shape(images)[0], tf.int32), random_images((2, 2, 2, 1)), [0, 0])
+        Square(queries=2)(lambda images: tf.zeros(tf.shape(images)[0], tf.int32), uniform((2, 2, 2, 1)), [0, 0])
 
 
 @pytest.mark.parametrize(
@@ -438,11 +250,3 @@ def test_a_model_of_labels_is_refused():
 def test_impossible_settings_are_refused(settings, given):
     with pytest.raises(InputError, match=given):
         Square(**settings)
-
-
-def test_config_round_trip():
-    attack = Square(ThreatModel("l2", 0.7, -1.0, 2.0), queries=3, restarts=2, initial_fraction=0.5)
-    assert Square.from_config(attack.get_config()) == attack
-    config = keras.saving.serialize_keras_object(attack)
-    assert config["registered_name"] == "erkeras>Square"
-    assert keras.saving.deserialize_keras_object(config) == attack

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from erkeras.attacks import FGSM, PGD, Victim
-from erkeras.attacks.victim import as_victim
+from erkeras.attacks import FGSM, PGD, Square, Victim
+from erkeras.attacks.victim import as_victim, padded_batches
 from erkeras.errors import InputError
 from erkeras.threat import ThreatModel
 
@@ -100,9 +100,61 @@ class Subclassed(keras.Model):
         return tf.nn.softmax(self.network(images, training=training))
 
 
+def in_a_function_of_its_own(model):
+    """Where nobody sees what the graph ends in."""
+    return tf.function(lambda images: tf.nn.softmax(model(images)))
+
+
 @pytest.mark.parametrize("wrap", [lambda model: lambda images: tf.nn.softmax(model(images)), Subclassed])
-def test_probabilities_are_told_from_logits(network, images, wrap):
+def test_a_softmax_that_is_seen_is_taken_off_whatever_the_model(network, images, wrap):
     victim = Victim(wrap(network))
+    np.testing.assert_allclose(victim.outputs_for(images), network(images, training=False), atol=1e-6)
+    assert victim.outputs == "logits before the softmax"
+
+
+def test_sigmoids_are_taken_off_or_undone(network, images):
+    seen = Victim(lambda images: tf.sigmoid(network(images)))
+    hidden = Victim(tf.function(lambda images: tf.sigmoid(network(images))))
+    for victim, outputs, atol in ((seen, "logits before the sigmoid", 1e-6), (hidden, "sigmoids", 1e-3)):
+        np.testing.assert_allclose(victim.outputs_for(images), network(images), atol=atol)
+        assert victim.outputs == outputs
+
+
+def test_an_int8_model_s_own_logits_are_seen(network, images):
+    model = sequential(network, dense_like(network.layers[-1]))
+    model.quantize("int8")
+    np.testing.assert_allclose(tf.nn.softmax(Victim(model).outputs_for(images)), model(images), atol=1e-5)
+
+
+def test_a_function_of_arrays_is_asked_and_has_no_gradients(network, images, labels):
+    def of_arrays(images):
+        return np.asarray(network(np.asarray(images)))
+
+    victim = Victim(of_arrays)
+    np.testing.assert_allclose(victim.outputs_for(images, "logits"), network(images), atol=1e-6)
+    assert not victim.has_gradients
+    assert len(Square(ThreatModel("l_inf", 0.1), queries=5)(of_arrays, images, labels).images) == 12
+    with pytest.raises(InputError, match="function of NumPy arrays, which has no gradients"):
+        FGSM()(of_arrays, images, labels)
+
+
+def test_one_number_an_image_and_several_outputs_are_named(network, images, labels):
+    with pytest.raises(InputError, match="as one sigmoid for two classes does: give two logits"):
+        FGSM()(lambda images: tf.sigmoid(network(images)[:, :1]), images, labels)
+    with pytest.raises(InputError, match="gives 2 outputs, not one row"):
+        FGSM()(lambda images: [network(images), network(images)], images, labels)
+
+
+def test_weights_and_outputs_that_are_no_numbers_are_refused(network, images, labels):
+    with pytest.raises(InputError, match="outputs are not numbers for 12 of 12 clean images"):
+        FGSM()(lambda images: network(images) * np.nan, images, labels)
+    network.layers[1].kernel.assign(network.layers[1].kernel * np.nan)
+    with pytest.raises(InputError, match=r"weights .* are not all finite"):
+        FGSM()(network, images, labels)
+
+
+def test_probabilities_that_come_without_their_logits_give_their_logarithm(network, images):
+    victim = Victim(in_a_function_of_its_own(network))
     victim.outputs_for(images)
     assert victim.outputs == "probabilities"
     log_softmax = tf.nn.log_softmax(network(images))
@@ -116,11 +168,13 @@ def test_probability_of_zero_has_a_finite_logit(images):
     assert np.isfinite(victim.logits(tf.constant(images))).all()
 
 
-@pytest.mark.parametrize("outputs", [[[0.2, 0.2]], [[2.0, -1.0]], [[0.5, 0.6]]])
-def test_rows_that_do_not_sum_to_1_or_leave_0_to_1_are_logits(images, outputs):
+@pytest.mark.parametrize(
+    ("outputs", "kind"), [([[0.2, 0.2]], "sigmoids"), ([[2.0, -1.0]], "logits"), ([[0.5, 0.6]], "sigmoids")]
+)
+def test_rows_that_leave_0_to_1_are_logits_and_those_that_do_not_sum_to_1_sigmoids(images, outputs, kind):
     victim = Victim(lambda images: tf.tile(tf.constant(outputs), [tf.shape(images)[0], 1]))
     victim.outputs_for(images)
-    assert victim.outputs == "logits"
+    assert victim.outputs == kind
 
 
 def test_tf_function_is_a_model(network, images):
@@ -231,3 +285,17 @@ def test_unhashable_function_is_a_model(network, images):
 def test_outputs_of_another_shape_are_refused(model, images, labels):
     with pytest.raises(InputError, match="one row of logits or probabilities"):
         FGSM()(model, images, labels)
+
+
+def test_one_model_has_one_victim(network):
+    assert as_victim(network) is as_victim(network)
+    assert as_victim(as_victim(network)) is as_victim(network)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (1, 4), (4, 4), (9, 4)])
+def test_padded_batches_cover_the_rows_once(count, batch_size):
+    rows = np.arange(count) * 10
+    parts = list(padded_batches(rows, batch_size))
+    assert all(len(part) == batch_size for part, _ in parts)
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *(part[:real] for part, real in parts)]), rows)
+    assert all(np.all(part[real:] == part[0]) for part, real in parts)

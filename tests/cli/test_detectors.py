@@ -8,8 +8,6 @@ import pytest
 from helpers.commands import refused, run
 from PIL import Image
 
-from erkeras.recipes.detection import PAPER_FIGURES
-
 
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory, saved_model):
@@ -116,17 +114,3 @@ def test_bad_input_is_one_sentence(anywhere, saved_model, purified_model, argume
     places = {"MODEL": saved_model, "PURIFIED": purified_model}
     refused(run("detectors", *[places.get(argument, argument) for argument in arguments]), message)
     assert [path.name for path in anywhere.iterdir()] == []
-
-
-def test_the_papers_best_figures_are_those_that_it_prints_bold():
-    """The best of each cell, as the text of section 4.5 has it."""
-    mnist, cifar10 = PAPER_FIGURES["mnist"], PAPER_FIGURES["cifar10"]
-    attacks = ("fgsm", "pgd", "cw")
-    for figures in (mnist, cifar10):
-        assert set(figures) == {(first, second) for first in attacks for second in attacks}
-        assert all(set(cell) == {"kd", "lid", "er1", "er2"} for cell in figures.values())
-    best = {pair: [max(figure[place] for figure in cell.values()) for place in (0, 1)] for pair, cell in mnist.items()}
-    assert best["pgd", "pgd"] == [97.94, 63.81]
-    assert best["fgsm", "fgsm"] == [96.49, 81.15]
-    assert best["cw", "cw"] == [98.66, 100.0]
-    assert cifar10["pgd", "pgd"]["er2"] == (97.54, 86.78)

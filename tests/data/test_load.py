@@ -39,16 +39,6 @@ def test_the_split_is_the_same_every_time():
     assert first.test.indices[:5].tolist() == [1, 4, 5, 7, 8]
 
 
-def test_a_smaller_sample_is_part_of_a_larger_one():
-    test = load_dataset("digits").test
-    small, large = test.sample(10, seed=3), test.sample(50, seed=3)
-    np.testing.assert_array_equal(large.indices[:10], small.indices)
-    assert len(set(large.indices.tolist())) == 50
-    assert test.sample(10, seed=4).indices.tolist() != small.indices.tolist()
-    assert len(test.sample(None, seed=0)) == len(test.sample(9999, seed=0)) == 360
-    np.testing.assert_array_equal(load_dataset("digits").test.images[:1], test.take(np.array([0])).images)
-
-
 def test_folder(tmp_path):
     folder = write_folder(tmp_path / "animals")
     assert check_dataset(f"folder:{folder}") == (6, 5, 3)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import gaussian_kde
 from sklearn.neighbors import KernelDensity
 
 from erkeras.detection import ClassDensities
@@ -116,3 +117,15 @@ def test_density_at_a_label_is_that_column(points):
     expected = densities.log_density(features).numpy()[np.arange(len(labels)), of_label]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert densities.log_density_at(features[:0], of_label[:0]).shape == (0,)
+
+
+def test_density_is_that_of_scipy():
+    random = np.random.RandomState(0)
+    points = random.normal(size=(500, 3))
+    # scipy's kernels have the covariance of the data: whitened, it is the same bandwidth in every direction.
+    points = (points - points.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(points.T))).T
+    points = points.astype(np.float32)
+    queries = random.normal(size=(50, 3)).astype(np.float32) * 2
+    exact = gaussian_kde(points.T.astype(np.float64), bw_method=0.3)
+    found = ClassDensities.fit(points, np.zeros(500, int), 1, bandwidth=0.3).log_density(queries).numpy()[:, 0]
+    np.testing.assert_allclose(found, exact.logpdf(queries.T), rtol=1e-6, atol=1e-6)

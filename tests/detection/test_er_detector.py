@@ -4,6 +4,7 @@ import pytest
 from sklearn.neighbors import KernelDensity
 
 from erkeras.detection import ERDetector, combined_code
+from erkeras.detection.features import feature_function
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
 from erkeras.models.networks import build_networks
@@ -46,10 +47,11 @@ def test_combined_code_is_hidden_means_and_code(model, data):
 def test_score_is_the_regression_of_the_density_of_the_predicted_class(detector, model, data):
     images, labels, odd = data
     queries = np.concatenate([images[100:], odd])
-    features = detector._extract(queries)[1].numpy().astype(np.float64)
+    extract = feature_function(model.encoder, detector.features)
+    features = extract(queries)[1].numpy().astype(np.float64)
     scaled = (features - detector.mean) / detector.scale
     predicted = np.asarray(model(queries)).argmax(axis=1)
-    train = (detector._extract(images[:100])[1].numpy() - detector.mean) / detector.scale
+    train = (extract(images[:100])[1].numpy() - detector.mean) / detector.scale
     density = np.zeros(len(queries))
     for label in range(3):
         reference = KernelDensity(bandwidth=detector.densities.bandwidth[0], rtol=0).fit(train[labels[:100] == label])

@@ -1,65 +1,24 @@
+"""Records: written part by part, read whole, gone on with."""
+
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from helpers.interruptions import Killed, KilledAfter
+from helpers.linear_record import ATTACKS, evaluate, make_split, model, settings
 
-from erkeras.attacks import PGD
-from erkeras.data import Split
 from erkeras.errors import InputError
-from erkeras.evaluation import Record, evaluate_robustness, verify_record
-from erkeras.progress import Progress
-from erkeras.threat import ThreatModel
-
-MATRIX = np.random.RandomState(0).normal(size=(16, 3)).astype(np.float32)
-ATTACKS = [PGD(ThreatModel("l_inf", 0.05), steps=2), PGD(ThreatModel("l_inf", 0.05), steps=3, loss="margin")]
+from erkeras.evaluation import Record, evaluate_robustness
 
 
-def model(images):
-    return 5 * tf.reshape(images - 0.5, [-1, 16]) @ MATRIX
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def split():
-    images = np.random.RandomState(1).rand(300, 4, 4, 1).astype(np.float32)
-    labels = model(images).numpy().argmax(axis=1).astype(np.int32)
-    labels[::10] = (labels[::10] + 1) % 3
-    return Split(images, labels, np.random.RandomState(2).permutation(1000)[:300])
-
-
-def settings(split, **changes):
-    return {
-        "images": len(split),
-        "image_shape": [4, 4, 1],
-        "attacks": [{"name": attack.name, "config": attack.get_config()} for attack in ATTACKS],
-        "seed": 3,
-        **changes,
-    }
-
-
-class Killed(Exception):
-    pass
-
-
-class KilledAfter(Progress):
-    """Dies in the middle of the part after some."""
-
-    def __init__(self, parts):
-        self.parts, self.notes = parts, set()
-
-    def advance(self, units, note=""):
-        self.notes.add(note)
-        if len(self.notes - {""}) >= self.parts and units:
-            raise Killed
+    return make_split()
 
 
 def contents(folder):
     return {name: (folder / name).read_bytes() for name in ("settings.json", "examples.jsonl", "images.npz")}
-
-
-def evaluate(split, record, progress=None):
-    return evaluate_robustness(model, split, ATTACKS, seed=3, record=record, progress=progress)
 
 
 def test_a_record_holds_every_example(split, tmp_path):
@@ -115,62 +74,51 @@ def record(split, tmp_path):
     return record
 
 
-def change_line(record, row, **changes):
-    path = record.folder / "examples.jsonl"
-    lines = path.read_text().splitlines()
-    lines[row] = json.dumps({**json.loads(lines[row]), **changes})
-    path.write_text("".join(f"{line}\n" for line in lines))
-
-
-def test_verification_gets_the_same_number(record, split):
-    verified = verify_record(record.folder, model, images=split)
-    summary = record.result()["summary"]
-    assert verified.images == 300
-    assert verified.recorded == verified.recomputed == summary["robust_accuracy"]
-    assert len(verified.doubtful) == 0
-
-
-@pytest.mark.parametrize("lie", ["stands", "broken", "outside the ball", "not misclassified", "wrong when clean"])
-def test_verification_finds_a_lie(record, split, lie):
-    examples = record.read()
-    broken = int(np.flatnonzero(examples.broken_by == 0)[0])
-    standing = int(np.flatnonzero(examples.broken_by == -1)[0])
-    row = standing if lie in ("broken", "wrong when clean") else broken
-    if lie in ("stands", "broken", "wrong when clean"):
-        words = {"stands": None, "broken": "pgd", "wrong when clean": "clean"}
-        change_line(record, row, broken_by=words[lie])
-    else:
-        images = examples.images
-        clean = split.images[row]
-        images[row] = clean if lie == "not misclassified" else np.where(images[row] > 0.5, 1, 0)
-        np.savez(record.folder / "images.npz", images=images)
-    verified = verify_record(record.folder, model, images=split)
-    assert verified.doubtful.tolist() == [split.indices[row]]
-    assert verified.recorded != verified.recomputed
-
-
-def test_what_is_not_a_whole_record_is_refused(record, split, tmp_path):
+def test_what_is_not_a_whole_record_is_refused(record, tmp_path):
     with pytest.raises(InputError, match="is not the record of an evaluation"):
         Record.open(tmp_path)
-    with pytest.raises(InputError, match="names images that the data set does not have"):
-        verify_record(record.folder, model, images=split.take(np.arange(50)))
-    other = Split(split.pixels, (split.labels + 1) % 3, split.indices)
-    with pytest.raises(InputError, match="has other labels"):
-        verify_record(record.folder, model, images=other)
     path = record.folder / "examples.jsonl"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(lines[:200]) + "\n" + lines[200][:20])
-    with pytest.raises(InputError, match="holds 200 of 300 examples"):
-        verify_record(record.folder, model, images=split)
     path.write_text("nonsense\n" + "\n".join(lines))
     with pytest.raises(InputError, match="has a line that is no example"):
         record.read()
     path.unlink()
     with pytest.raises(InputError, match="is missing"):
         record.read()
-    (record.folder / "settings.json").write_text('{"format": 99, "attacks": []}')
-    with pytest.raises(InputError, match="has format 99"):
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 99, "attacks": []}', "has format 99"),
+        ("{", r"settings\.json cannot be read: give a whole record\.$"),
+        ("[]", r"settings\.json cannot be read"),
+        ("{}", r"settings\.json cannot be read"),
+        ('{"format": 1}', r"settings\.json cannot be read"),
+        ('{"format": 1, "attacks": 3}', r"settings\.json cannot be read"),
+        ('{"format": 1, "attacks": [{}]}', r"settings\.json cannot be read"),
+    ],
+)
+def test_settings_that_are_none_are_refused(record, content, message):
+    (record.folder / "settings.json").write_text(content)
+    with pytest.raises(InputError, match=message):
         Record.open(record.folder)
+
+
+def test_a_record_without_its_images_is_refused_by_what_is_missing(record):
+    (record.folder / "images.npz").unlink()
+    with pytest.raises(InputError, match=r"images\.np[yz] cannot be read: give a whole record"):
+        record.read()
+
+
+def test_a_new_record_has_no_folder_before_its_first_examples(split, tmp_path):
+    record = Record.create(tmp_path / "record", settings(split))
+    assert not record.folder.exists()
+    assert len(record.read()) == 0
+    assert record.read().images.shape == (0, 4, 4, 1)
+    assert record.seconds() == [0.0, 0.0]
+    assert record.result() == {}
+    assert not (tmp_path / "record").exists()
 
 
 def test_another_question_is_told_from_the_same(record, split):

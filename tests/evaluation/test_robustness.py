@@ -3,12 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from erkeras.attacks import APGD, PGD, AdaptiveAttack, Attack
 from erkeras.data import Split
 from erkeras.errors import InputError
-from erkeras.evaluation import draw_verdicts, evaluate_robustness
+from erkeras.evaluation import evaluate_robustness
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
 from erkeras.saved import Summary
 from erkeras.threat import ThreatModel
@@ -132,14 +131,3 @@ def test_no_attack_or_one_twice_is_refused(split, attacks):
 def test_no_images_are_refused(split):
     with pytest.raises(InputError, match="0 images"):
         evaluate_robustness(brightness, split.take(np.arange(0)), [UP])
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_has_a_column_for_each_image(tmp_path, channels):
-    images = np.random.RandomState(0).rand(3, 8, 8, channels).astype(np.float32)
-    captions = [("4\nnatural", True, "9\nadversarial", True)] * 3
-    draw_verdicts(tmp_path / "three.png", images, images, captions, "title")
-    draw_verdicts(tmp_path / "one.png", images[:1], images[:1], captions[:1])
-    three, one = (Image.open(tmp_path / f"{name}.png") for name in ("three", "one"))
-    assert three.width == 3 * one.width
-    assert np.asarray(three.convert("L")).std() > 10

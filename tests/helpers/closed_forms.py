@@ -26,6 +26,28 @@ def bent_model(matrix):
     return model
 
 
+def two_layers(image_shape, seed=1):
+    """A random piecewise linear model of three classes."""
+    random = np.random.default_rng(seed)
+    first, second = (
+        tf.constant(random.normal(size=size), tf.float32) for size in ((int(np.prod(image_shape)), 16), (16, 3))
+    )
+    return lambda images: tf.nn.relu(tf.reshape(images - 0.5, [tf.shape(images)[0], -1]) @ first) @ second
+
+
+def unmoved(images):
+    """A model that is never wrong about class 0."""
+    return tf.one_hot(tf.zeros([tf.shape(images)[0]], tf.int32), 3)
+
+
+def leads(model, images, labels):
+    """How far the label's logit is above the others."""
+    logits = model(tf.constant(images)).numpy()
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    np.put_along_axis(logits, labels[:, None], -np.inf, axis=1)
+    return own - logits.max(axis=1)
+
+
 def points_of(model, shape, seed=0):
     """Images with pixels on both bounds, and the model's labels."""
     images = np.clip(uniform(shape, -0.2, 1.2, seed), 0, 1)
@@ -112,14 +134,15 @@ def images_at(distance, count, matrix, norm):
     return images.astype(np.float32), labels
 
 
-def check_parts(run, count=50, atol=1e-6):
-    """`run(rows)` must give for part of the images, alone and in any order, what it gives for all of them."""
+def check_parts(run, count, sizes, atol=1e-6):
+    """`run(rows)` must give for a few of the images, and for all in another order, what it gives for all of them."""
     everything = run(np.arange(count))
     assert 5 < everything.success.sum() < count - 3
-    parts = [np.arange(37), np.arange(37, count), np.random.default_rng(8).permutation(count)]
-    for rows in [*parts, *np.arange(0, count, 7)[:, np.newaxis]]:
+    shuffled = np.random.default_rng(8).permutation(count)
+    parts = [shuffled[sum(sizes[:place]) :][:size] for place, size in enumerate(sizes)]
+    assert [len(rows) for rows in parts] == list(sizes)
+    for rows in [*parts, shuffled]:
         part = run(rows)
-        for name in ("success", "predictions", "clean_predictions", "queries"):
+        for name in ("success", "predictions", "clean_predictions", "queries", "gradients"):
             np.testing.assert_array_equal(getattr(part, name), getattr(everything, name)[rows], name)
         np.testing.assert_allclose(part.images, everything.images[rows], atol=atol)
-    return everything

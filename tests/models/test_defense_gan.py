@@ -10,7 +10,7 @@ from erkeras import randomness
 from erkeras.attacks import PGD
 from erkeras.errors import InputError
 from erkeras.models import DefenseGAN
-from erkeras.models.networks import build_generator, build_image_critic
+from erkeras.models.networks import build_generator
 from erkeras.serving import export_classifier
 from erkeras.threat import ThreatModel
 
@@ -189,8 +189,8 @@ def test_it_keeps_the_generator_as_it_was(eights):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps are 0"),
-        ({"restarts": 0}, "restarts are 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"restarts": 0}, "restarts is 0"),
         ({"step_size": 0.0}, "step size is 0"),
         ({"momentum": 1.0}, "momentum 1"),
     ],
@@ -203,7 +203,3 @@ def test_bad_settings_are_refused(options, message):
 def test_networks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="classifier takes"):
         DefenseGAN(build_generator((8, 8, 1)), linear_classifier())
-    with pytest.raises(InputError, match="10 x 8 pixels"):
-        build_generator((10, 8, 1))
-    with pytest.raises(InputError, match="multiples of 4"):
-        build_image_critic((8, 9, 1))

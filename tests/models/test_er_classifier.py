@@ -264,3 +264,20 @@ def test_fit_ends_with_the_averages_that_an_optimizer_keeps(tiny_model, images, 
     expected += seen[-1][networks:]
     for variable, value in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable, value, atol=1e-6)
+
+
+WIDE = ThreatModel("l_inf", 0.3)
+
+
+@pytest.mark.parametrize("adversary", [PGD(WIDE, steps=1, step_size=0.375), FGSM(WIDE)])
+def test_validation_under_one_step_makes_ten(tiny_networks, images, labels, adversary):
+    """The accuracy under ten steps of a quarter of epsilon, from the same starts."""
+    cheap = ERClassifier(*tiny_networks(), adversary=adversary)
+    dear = ERClassifier(cheap.encoder, cheap.classifier, adversary=PGD(WIDE, steps=10, step_size=0.075))
+    data = (tf.constant(images), tf.constant(labels))
+    for model in (cheap, dear):
+        model.compile("adam")
+    assert cheap.test_step(data) == dear.test_step(data)
+    starts = tf.zeros([12, 2], tf.int64)
+    one, ten = (model.adversary.perturb(model, data[0], data[1], starts).numpy() for model in (cheap, dear))
+    assert not np.array_equal(one, ten)

@@ -7,7 +7,7 @@ from keras import layers
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
 from erkeras.models.layers import GaussianCode, NoiseLayer, noise_of_pass
-from erkeras.models.networks import NETWORKS, with_noise
+from erkeras.models.networks import with_noise
 
 
 def code_layer(coefficient=1.0):
@@ -131,23 +131,6 @@ def noisy_network():
 
 def pictures(n=7):
     return np.random.default_rng(4).uniform(size=(n, 6, 6, 1)).astype(np.float32)
-
-
-def test_noise_stands_before_every_convolution_and_the_first_before_the_normalisation():
-    encoder, _ = noisy_network()
-    names = [type(layer).__name__ for layer in encoder.layers]
-    assert names == ["NoiseLayer", "Rescaling", "Conv2D", "NoiseLayer", "Conv2D", "Flatten", "Dense"]
-    assert [encoder.layers[place].standard_deviation for place in (0, 3)] == [0.4, 0.2]
-    assert [encoder.layers[place].number for place in (0, 3)] == [0, 1]
-
-
-@pytest.mark.parametrize(("name", "convolutions"), [("digits", 2), ("mnist", 2), ("colour", 3), ("vgg16", 13)])
-def test_noise_fits_every_kind_of_network(name, convolutions):
-    plain = NETWORKS[name][0]()
-    noisy = with_noise(plain, 0.2)
-    assert sum(isinstance(layer, NoiseLayer) for layer in noisy.layers) == convolutions
-    image = np.full((1, *plain.input_shape[1:]), 0.5, np.float32)
-    assert noisy(image).shape == plain(image).shape
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -27,14 +27,6 @@ def eights():
     return np.random.default_rng(3).uniform(size=(9, 8, 8, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 16, 3)])
-def test_the_generator_makes_images_and_the_critic_takes_them(shape):
-    made = build_generator(shape)(np.random.default_rng(0).normal(size=(2, 128)).astype(np.float32))
-    assert made.shape == (2, *shape)
-    assert 0 <= np.min(made) <= np.max(made) <= 1
-    assert build_image_critic(shape)(made).shape == (2, 1)
-
-
 def test_the_penalty_of_a_linear_critic_is_known(images):
     critic = sequential(keras.Input(SHAPE), layers.Flatten(), layers.Dense(1))
     length = np.linalg.norm(critic.get_weights()[0])
