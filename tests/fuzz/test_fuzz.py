@@ -12,14 +12,14 @@ import signal
 
 import numpy as np
 import pytest
+from fuzz.damage import choose, damage_archive, damage_arrays, damage_bytes, damage_json, dump
+from helpers.commands import refused, run
+from PIL import Image
+
 from erkeras.data import check_dataset, load_dataset, read_labelled_paths
 from erkeras.errors import InputError
 from erkeras.evaluation import Examples, Record
 from erkeras.saved import find_model, load_model, read_card
-from PIL import Image
-
-from fuzz.damage import choose, damage_archive, damage_arrays, damage_bytes, damage_json, dump
-from helpers.commands import refused, run
 
 #: Seconds for one input, and KiB of memory for all.
 _LONGEST, _MOST = 20, 2**20
@@ -194,6 +194,7 @@ def test_keras_files(draws, tmp_path):
 
 def test_saved_models(draws, tmp_path):
     import tensorflow as tf
+
     from erkeras.serving import detect_with
 
     class Model(tf.Module):
