@@ -15,6 +15,7 @@ import hashlib
 import json
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,37 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-TRAIN = [
-    "train",
-    "--dataset",
-    "digits",
-    "--epochs",
-    "3",
-    "--limit",
-    "60",
-    "--restarts",
-    "1",
-    "--steps",
-    "1",
-    "--output",
-    "model",
-    "--resume",
-]
-ATTACK = [
-    "attack",
-    "model",
-    "--limit",
-    "300",
-    "--attack",
-    "fgsm",
-    "--attack",
-    "pgd",
-    "--restarts",
-    "2",
-    "--record",
-    "record",
-]
-EXPORT = ["export", "model"]
+TRAIN = "--dataset digits --epochs 2 --limit 20 --restarts 1 --steps 1 --output model --resume"
+ATTACK = "--limit 300 --attack fgsm --attack pgd --steps 10 --restarts 1 --record record"
+COMMANDS = (
+    (["train", *shlex.split(TRAIN)], "model", 0.5),
+    (["attack", "model", *shlex.split(ATTACK)], "record", 0.35),
+    (["export", "model"], "model/2", 0.15),
+)
 
 
 def run(arguments: list[str], folder: Path, after: float | None = None, most: int | None = None) -> tuple[int, str]:
@@ -132,7 +109,7 @@ def main() -> None:
     start, faults = work / "start", []
     start.mkdir()
     counts = {"kills": 0, "full disks": 0}
-    for arguments, name, share in ((TRAIN, "model", 0.5), (ATTACK, "record", 0.35), (EXPORT, "model/2", 0.15)):
+    for arguments, name, share in COMMANDS:
         wanted, seconds = undisturbed(arguments, name, start, work)
         kills, full = round(share * options.kills), max(1, round(options.full / 3))
         print(f"{arguments[0]}: {seconds:.0f} s undisturbed, {kills} kills, {full} full disks", flush=True)
@@ -141,6 +118,7 @@ def main() -> None:
             if not folder.exists():
                 shutil.copytree(start, folder)
             code, said = run(resumed(arguments, folder), folder, after=draw.uniform(0.3, 1.0) * seconds)
+            print(f"  {arguments[0]}: code {code}", flush=True)
             if code == -signal.SIGKILL:
                 kills, counts["kills"] = kills - 1, counts["kills"] + 1
             elif code:
@@ -156,6 +134,7 @@ def main() -> None:
             most = draw.choice((3000, 30_000, 100_000, 300_000))
             code, said = run(resumed(arguments, folder), folder, most=most)
             counts["full disks"] += 1
+            print(f"  {arguments[0]}, files of {most} bytes: code {code} {said.strip()[-160:]}", flush=True)
             if code not in (0, 2) or "Traceback" in said:
                 faults.append(f"{arguments[0]} with files of {most} bytes: code {code}, {said[-300:]}")
             code, said = run(resumed(arguments, folder), folder) if code else (0, "")

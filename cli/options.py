@@ -71,9 +71,9 @@ class Module(click.ParamType):
 
 
 def _is_module(name: str) -> bool:
-    # As python -m does: what is in the working folder comes first.
+    # Last: a keras.py that happens to lie in the working folder must not take Keras' place.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):

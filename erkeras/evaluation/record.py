@@ -242,7 +242,7 @@ class Record:
         try:
             descriptor = os.open(path, (os.O_RDWR if "+" in mode else os.O_RDONLY) | os.O_NONBLOCK)
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): give a whole record.") from error
+            raise InputError(f"{path} cannot be read: give a whole record.") from error
         with os.fdopen(descriptor, mode) as file:
             try:
                 version = np.lib.format.read_magic(file)

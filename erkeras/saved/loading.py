@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ def load_model(kind: str, path: Path) -> Any:
     """
     try:
         if kind == "keras":
+            _check_sizes(path)
             return keras.saving.load_model(path, compile=False, safe_mode=True)
         return tf.saved_model.load(str(path))
     except Exception as error:  # whatever Keras, HDF5, protobuf and TensorFlow make of a damaged or hostile file
@@ -30,3 +33,24 @@ def load_model(kind: str, path: Path) -> Any:
             ) from error
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason[:200]}): give a model that this Keras can read.") from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuses a file whose layers have more numbers than its weights have bytes, before memory is spent on them.
+
+    Raises:
+        ValueError: for the first such layer.
+    """
+    with zipfile.ZipFile(path) as archive:
+        most = sum(info.file_size for info in archive.infolist() if info.filename.startswith("model.weights"))
+        nodes = [json.loads(archive.read("config.json")).get("config")]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            for name in ("units", "filters", "output_dim"):
+                size = node.get(name)
+                if isinstance(size, int) and size > most:
+                    raise ValueError(f"it says {name} {size:.3g} and has {most:,} bytes of weights")
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
