@@ -12,22 +12,14 @@ import signal
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-=======
-from fuzz.damage import choose, damage_archive, damage_arrays, damage_bytes, damage_json, dump
-from helpers.commands import refused, run
->>>>>>> 7615d6a09a77739ca8fc60aa88fac40c80991b8e
 from PIL import Image
 
 from erkeras.data import check_dataset, load_dataset, read_labelled_paths
 from erkeras.errors import InputError
 from erkeras.evaluation import Examples, Record
 from erkeras.saved import find_model, load_model, read_card
-<<<<<<< HEAD
 from fuzz.damage import choose, damage_archive, damage_arrays, damage_bytes, damage_json, dump
 from helpers.commands import refused, run
-=======
->>>>>>> 7615d6a09a77739ca8fc60aa88fac40c80991b8e
 
 #: Seconds for one input, and KiB of memory for all.
 _LONGEST, _MOST = 20, 2**20
