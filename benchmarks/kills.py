@@ -78,8 +78,13 @@ def bits(folder: Path, name: str) -> str:
         for part in ("settings.json", "examples.jsonl", "images.npz"):
             found.update((place / part).read_bytes())
         return found.hexdigest()
-    files = sorted(path for path in place.rglob("*") if "variables.data" in path.name)
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    import tensorflow as tf
+
+    # TensorFlow's own files differ from one export to the next: the order and the names of what they hold.
+    reader = tf.train.load_checkpoint(str(place / "variables" / "variables"))
+    names = [key for key in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in key]
+    parts = sorted(hashlib.sha256(np.asarray(reader.get_tensor(key)).tobytes()).hexdigest() for key in names)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def resumed(arguments: list[str], folder: Path) -> list[str]:
