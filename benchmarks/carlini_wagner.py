@@ -62,29 +62,38 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         name: np.linalg.norm((found_images - sample.images).reshape(options.images, -1), axis=1)
         for name, found_images in found.items()
     }
-    both = broken["erkeras"] & broken["foolbox"]
     return {
         "options": vars(options),
         "versions": {name: version(name) for name in ("tensorflow", "keras", "torch", "foolbox")},
         "correct": int(right.sum()),
+        **compared(broken, distances, seconds, options.epsilon),
+        "passes of ours, mean": {
+            "forward": float(ours.queries[right].mean()),
+            "backward": float(ours.gradients[right].mean()),
+        },
+    }
+
+
+def compared(
+    broken: dict[str, np.ndarray], distances: dict[str, np.ndarray], seconds: dict[str, float], epsilon: float
+) -> dict[str, Any]:
+    """The part of the figures in which both attacks meet: distances are of the images that both have broken."""
+    both = broken["erkeras"] & broken["foolbox"]
+    return {
         "broken by both": int(both.sum()),
         "attacks": {
             name: {
                 "broken": int(broken[name].sum()),
-                "within epsilon": int((broken[name] & (distances[name] <= options.epsilon)).sum()),
+                "within epsilon": int((broken[name] & (distances[name] <= epsilon)).sum()),
                 "mean l2": float(distances[name][both].mean()),
                 "seconds": seconds[name],
             }
-            for name in found
+            for name in broken
         },
         "mean l2, ours / theirs": float(distances["erkeras"][both].mean() / distances["foolbox"][both].mean()),
         "l2 of each image, ours / theirs": np.quantile(
             distances["erkeras"][both] / distances["foolbox"][both], [0, 0.1, 0.5, 0.9, 1]
         ).tolist(),
-        "passes of ours, mean": {
-            "forward": float(ours.queries[right].mean()),
-            "backward": float(ours.gradients[right].mean()),
-        },
     }
 
 

@@ -15,11 +15,12 @@ its turns too; its rate is the ceiling that the steps are held against.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,35 +109,19 @@ def torch_step(
     import torch
     from torch.nn.functional import cross_entropy
 
-    torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)  # as TensorFlow does
-    torch.manual_seed(options.seed)
+    set_torch(options)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     encoder, classifier, critic = (torch_network(layers, layout) for layers in networks[:3])
     images, labels = (torch.from_numpy(array) for array in training_data(options))
     images = [batch.permute(0, 3, 1, 2).contiguous(memory_format=layout) for batch in images]
-    logits = classifier.eval()(encoder.eval()(images[0])).detach().numpy()
-    check_logits(networks.logits, logits)
+    check_logits(networks.logits, classifier.eval()(encoder.eval()(images[0])).detach().numpy())
 
     def adam(*parts: torch.nn.Module) -> torch.optim.Adam:
         parameters = itertools.chain.from_iterable(part.parameters() for part in parts)
         return torch.optim.Adam(parameters, LEARNING_RATE, eps=1e-7, fused=True)  # foreach takes two to three times it
 
     optimizer, critic_optimizer, regularizer_optimizer = adam(encoder, classifier), adam(critic), adam(encoder)
-    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
     log = torch.zeros(4)  # sums of loss, clean accuracy, adversarial accuracy, divergence
-
-    def perturb(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        lower, upper = (images - EPSILON).clamp_(min=0), (images + EPSILON).clamp_(max=1)
-        adversarial = torch.empty_like(images).uniform_(-EPSILON, EPSILON).add_(images).clamp_(0, 1)
-        for _ in range(options.steps):
-            adversarial.requires_grad_()
-            loss = cross_entropy(classifier(encoder(adversarial)).float(), labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, adversarial)
-            step_size = 2.5 * EPSILON / options.steps
-            adversarial = adversarial.detach().add_(gradient.sign_(), alpha=step_size).clamp_(lower, upper)
-        return adversarial
 
     def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -149,7 +134,7 @@ def torch_step(
         with torch.autocast("cpu", torch.bfloat16, enabled=inner_bfloat16):
             with torch.no_grad():
                 clean_logits = classifier(encoder(images))
-            adversarial = perturb(images, labels)  # line 4
+            adversarial = torch_pgd(lambda images: classifier(encoder(images)), images, labels, options.steps)  # line 4
         encoder.train(), classifier.train()
         codes = encoder(adversarial)  # 5 and 6
         prior_samples = torch.randn_like(codes)
@@ -164,11 +149,8 @@ def torch_step(
         loss = cross_entropy(logits, labels)
         descend(loss, optimizer)
 
-        for norm in norms:  # 9, where BatchNorm's statistics stay as line 6 has left them
-            norm.momentum = 0.0
-        descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        with statistics_kept(encoder):  # 9, where BatchNorm's statistics stay as line 6 has left them
+            descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
 
         with torch.no_grad():
             accuracies = [(each.argmax(1) == labels).float().mean() for each in (clean_logits, logits)]
@@ -176,6 +158,45 @@ def torch_step(
 
     batches = itertools.cycle(zip(images, labels, strict=True))
     return lambda: step(*next(batches)), None
+
+
+def set_torch(options: argparse.Namespace) -> None:
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # as TensorFlow does
+    torch.manual_seed(options.seed)
+
+
+@contextlib.contextmanager
+def statistics_kept(network: torch.nn.Module) -> Iterator[None]:
+    """Leaves the moving statistics of BatchNorm as they are."""
+    import torch
+
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def torch_pgd(
+    classify: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, labels: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """PGD in eager PyTorch, from a random start and with the step size that training takes."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    lower, upper = (images - EPSILON).clamp_(min=0), (images + EPSILON).clamp_(max=1)
+    adversarial = torch.empty_like(images).uniform_(-EPSILON, EPSILON).add_(images).clamp_(0, 1)
+    for _ in range(steps):
+        adversarial.requires_grad_()
+        loss = cross_entropy(classify(adversarial).float(), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=2.5 * EPSILON / steps).clamp_(lower, upper)
+    return adversarial
 
 
 def step_flops(networks: Networks, steps: int) -> dict[str, int]:
