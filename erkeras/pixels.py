@@ -108,11 +108,13 @@ def _as_array(values: Any, source: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:  # lists of unequal length
-        raise InputError(f"{source} are no array ({str(error)[:100]}): give an array of numbers.") from error
+        raise InputError(
+            f"the pixels of {source} are no array ({str(error)[:100]}): give an array of numbers."
+        ) from error
     if array.dtype.name == "bfloat16":  # NumPy does not count it among its floats
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{source} are an array of type {array.dtype}: give an array of numbers.")
+        raise InputError(f"the pixels of {source} are of type {array.dtype}: give an array of numbers.")
     return array
 
 

@@ -14,6 +14,7 @@ from .pictures import draw_verdicts as draw_verdicts
 from .record import Record as Record
 from .record import as_lines as as_lines
 from .recorded import Evaluation as Evaluation
+from .recorded import find_recorded as find_recorded
 from .robustness import Robustness as Robustness
 from .robustness import evaluate_robustness as evaluate_robustness
 from .rows import compare_rows as compare_rows
@@ -22,5 +23,4 @@ from .sample import Sample as Sample
 from .subject import Subject as Subject
 from .transfer import evaluate_transferred as evaluate_transferred
 from .verify import Verification as Verification
-from .verify import find_recorded as find_recorded
 from .verify import verify_record as verify_record

@@ -81,7 +81,7 @@ class Record:
         return cls(folder, settings)
 
     def lock(self) -> None:
-        """Keeps other processes from going on with this record, until it is finished or this process ends.
+        """Keeps other processes from going on with this record, until `unlock`, `finish` or this process' end.
 
         Raises:
             InputError: where another process has it, or nothing can be written there.
@@ -90,6 +90,10 @@ class Record:
         if self.folder.exists():
             files.check_folder(self.folder)
             files.sweep(self.folder)
+
+    def unlock(self) -> None:
+        """Lets other processes go on with this record."""
+        files.unlock(self.folder)
 
     def differs(self, settings: dict[str, Any]) -> str:
         """Says in words what `settings` ask for otherwise than the record was made with; empty if nothing.
@@ -169,7 +173,7 @@ class Record:
             if not (self.folder / COMPRESSED).exists():
                 files.write_arrays(self.folder / COMPRESSED, {"images": self._read_images(self.settings["images"])})
             (self.folder / IMAGES).unlink(missing_ok=True)
-        files.unlock(self.folder)
+        self.unlock()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -126,6 +126,9 @@ class Evaluation:
             if failure is None:
                 raise
             raise failure from error
+        finally:
+            if self._record:
+                self._record.unlock()
         if self.folder is not None and self.subject.path and self.folder.parent == self.subject.path / RECORDS:
             saved.add_evaluation(self.subject.path, self.card_entry(found))
         return found
@@ -260,6 +263,30 @@ class Evaluation:
                 f"{self.folder} was made with {differing}: give the same settings, another record, or delete it."
             )
         return record
+
+
+def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] = ()) -> tuple[Record, Subject]:
+    """Opens a record and finds the model that it is about, without TensorFlow.
+
+    Args:
+        folder: of the record.
+        model: as `Subject.find` takes it; by default the one whose folder holds the record, or that it names.
+        modules: that register Keras classes of the user's own.
+
+    Raises:
+        InputError: where there is no record, or the model is another one.
+    """
+    folder = Path(folder)
+    record = Record.open(folder)
+    # A record that a card keeps goes where its model goes.
+    home = folder.absolute().parent.parent
+    where = model or (home if (home / saved.CARD).is_file() else Path(record.settings["model"]))
+    subject = Subject.find(where, modules)
+    if subject.digest != record.settings.get("digest"):
+        raise InputError(
+            f"{subject.name} is not the model that {folder} is about, or not the same version of it: give that one."
+        )
+    return record, subject
 
 
 def _understand(asked: Any) -> tuple[AttackSettings | None, list[Attack]]:

@@ -23,6 +23,7 @@ from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
+from erkeras.evaluation.recorded import find_recorded
 from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
 from erkeras.progress import Progress
@@ -57,30 +58,6 @@ class Verification:
     def holds(self) -> bool:
         """Tells whether all that the record claims is so."""
         return not self.false_claims
-
-
-def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] = ()) -> tuple[Record, Subject]:
-    """Opens a record and finds the model that it is about, without TensorFlow.
-
-    Args:
-        folder: of the record.
-        model: as `Subject.find` takes it; by default the one whose folder holds the record, or that it names.
-        modules: that register Keras classes of the user's own.
-
-    Raises:
-        InputError: where there is no record, or the model is another one.
-    """
-    folder = Path(folder)
-    record = Record.open(folder)
-    # A record that a card keeps goes where its model goes.
-    home = folder.absolute().parent.parent
-    where = model or (home if (home / saved.CARD).is_file() else Path(record.settings["model"]))
-    subject = Subject.find(where, modules)
-    if subject.digest != record.settings.get("digest"):
-        raise InputError(
-            f"{subject.name} is not the model that {folder} is about, or not the same version of it: give that one."
-        )
-    return record, subject
 
 
 def verify_record(

@@ -299,6 +299,7 @@ def attacked_of(images, success, queries):
     return Attacked(
         images=np.array(images, np.float32).reshape(count, 1, 1, 1),
         success=np.array(success),
+        answered=np.ones(count, bool),
         wrong_when_clean=np.zeros(count, bool),
         predictions=np.array(images, np.int32),
         clean_predictions=np.full(count, 9, np.int32),

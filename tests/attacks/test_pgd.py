@@ -181,20 +181,21 @@ def test_one_step_of_the_default_goes_2_5_epsilon_far():
     moved = [attack.perturb(model, images, tf.constant([0]), tf.constant([0, 0])) for attack in steps]
     for found in moved:  # five of half of epsilon end on the ball as one does
         np.testing.assert_allclose(found - images, [[[[-1e-3], [0]], [[0], [0]]]], atol=1e-7)
-    state = {"point": images, "loss": tf.constant([-np.inf]), "found": images}
+    state = {"point": images, "loss": tf.constant([-np.inf]), "found": images, "answered": tf.constant([True])}
     batch = batch_of(images.numpy(), [0], model)
     point = steps[1].step(model, batch, state)["point"]
     np.testing.assert_allclose(0.5 - point[0, 0, 0, 0], 2.5 * 1e-3 / 5, rtol=1e-3)
 
 
 def test_training_and_evaluation_run_the_same_function(tiny_networks, images, labels, monkeypatch):
+    """Up to the temperature of the cross-entropy, which the margin does not have."""
     made = []
 
     def recording(self, *arguments, perturb=PGD.perturb):
         made.append(perturb(self, *arguments))
         return made[-1]
 
-    attack = PGD(ThreatModel("l_inf", 0.05), steps=3, random_start=False)
+    attack = PGD(ThreatModel("l_inf", 0.05), steps=3, random_start=False, loss="margin")
     model = ERClassifier(*tiny_networks(), adversary=attack)
     model.compile("sgd")
     labels = model(images).numpy().argmax(axis=1)

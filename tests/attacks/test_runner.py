@@ -19,7 +19,10 @@ def attempts(threat, images, labels, indices, seed, rounds):
         for number in range(rounds)
     ]
     logits = np.stack([model(images).numpy() for images in made]).astype(np.float64)
-    losses = np.log(np.exp(logits).sum(axis=2)) - np.take_along_axis(logits, labels[None, :, None], axis=2)[..., 0]
+    own = np.eye(logits.shape[2], dtype=bool)[np.broadcast_to(labels, logits.shape[:2])]
+    temperature = logits.std(axis=2) / 5
+    others = np.where(own, 0, np.exp(logits / temperature[..., None])).sum(axis=2)
+    losses = temperature * np.log(others) - logits[own].reshape(logits.shape[:2])
     return np.stack(made), logits.argmax(axis=2), losses
 
 

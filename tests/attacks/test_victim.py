@@ -232,9 +232,11 @@ def test_saved_model_by_its_signatures(network, images, tmp_path, signatures, ou
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("signatures", [["embed"], ["serving_default:two_outputs"]])
-def test_saved_model_without_a_fitting_signature_is_refused(network, tmp_path, signatures):
-    with pytest.raises(InputError, match="embed" if signatures == ["embed"] else "second"):
+@pytest.mark.parametrize(
+    ("signatures", "told"), [(["embed", "score"], "embed, score"), (["serving_default:two_outputs"], "second")]
+)
+def test_saved_model_without_a_fitting_signature_is_refused(network, tmp_path, signatures, told):
+    with pytest.raises(InputError, match=told):
         Victim(save(network, str(tmp_path), *signatures))
 
 
@@ -277,7 +279,6 @@ def test_unhashable_function_is_a_model(network, images):
     "model",
     [
         lambda images: images,
-        lambda images: tf.reduce_mean(images, axis=[1, 2, 3]),
         lambda images: tf.ones([2, 3]),
         lambda images: {"logits": tf.ones([tf.shape(images)[0], 3])},
     ],

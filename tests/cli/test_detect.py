@@ -64,7 +64,7 @@ def test_detect_refuses(anywhere, saved_model):
         (image(anywhere / "wide.png", (8, 9)), "9 x 8 pixels of 1 channel and the model takes 8 x 8"),
         (anywhere / "missing.png", "missing.png does not exist"),
         (npz(anywhere / "a.npz", labels=[1]), "with the arrays images"),
-        (npz(anywhere / "b.npz", images=np.full((1, 8, 8), np.nan)), "not finite"),
+        (npz(anywhere / "b.npz", images=np.full((1, 8, 8), np.nan)), "are not numbers (NaN or infinity)"),
     ]
     (anywhere / "text.png").write_text("no image")
     (anywhere / "empty").mkdir()

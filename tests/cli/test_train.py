@@ -63,7 +63,7 @@ def test_train_refuses_bad_sets(anywhere):
     good, labels = np.zeros((4, 2, 2)), np.zeros(4, int)
     cases = [
         ({"images": good}, "give an .npz file with the arrays images, labels"),
-        ({"images": good + np.nan, "labels": labels}, "not finite"),
+        ({"images": good + np.nan, "labels": labels}, "are not numbers (NaN or infinity)"),
         ({"images": good + 300, "labels": labels}, "values in [0, 1] or [0, 255]"),
         ({"images": good - 1, "labels": labels}, "values in [0, 1] or [0, 255]"),
     ]

@@ -133,7 +133,7 @@ def test_a_row_changes_what_the_paper_changes_and_no_more(defense, changes):
 def test_every_row_is_in_the_test_above_and_has_a_title():
     assert len(DEFENSES) == 10
     assert set(TITLES) == set(DEFENSES)
-    with pytest.raises(InputError, match="there is no defence 'best': give one of er-classifier, "):
+    with pytest.raises(InputError, match="there is no defense 'best': give one of er-classifier, "):
         find_recipe("default", "digits", (8, 8, 1), "best")
     assert RECIPE_NAMES == ("default", "strong", "paper")
     with pytest.raises(InputError, match="the recipe 'strong' is for mnist, not for digits: give the recipe default"):
