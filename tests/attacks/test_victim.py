@@ -233,7 +233,8 @@ def test_saved_model_by_its_signatures(network, images, tmp_path, signatures, ou
 
 
 @pytest.mark.parametrize(
-    ("signatures", "told"), [(["embed", "score"], "embed, score"), (["serving_default:two_outputs"], "second")]
+    ("signatures", "told"),
+    [(["embed", "codes:embed"], "embed, codes|codes, embed"), (["serving_default:two_outputs"], "second")],
 )
 def test_saved_model_without_a_fitting_signature_is_refused(network, tmp_path, signatures, told):
     with pytest.raises(InputError, match=told):

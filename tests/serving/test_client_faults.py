@@ -9,7 +9,7 @@ import time
 import traceback
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import grpc
 import numpy as np
@@ -52,11 +52,9 @@ def serving(answer):
             while len(body) < length:
                 body += connection.recv(65536)
             requests.append(request)
-            try:
+            with suppress(OSError):
                 for piece in answer(len(requests)):
                     connection.sendall(piece)
-            except OSError:
-                pass
 
     def accept():
         while True:
