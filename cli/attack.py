@@ -214,7 +214,7 @@ def _show(run: Evaluation, found: Robustness) -> None:
     summary = found.summary()
     for sentence in summary.warnings:
         console.messages.print(sentence, style="yellow")
-    rows = [["clean", saved.percent(summary.clean_accuracy), "", "", ""]]
+    rows = [[saved.clean_title(summary), saved.percent(summary.clean_accuracy), "", "", ""]]
     for name, seconds in zip(found.names, found.seconds, strict=True):
         passes = [f"{count[name]:,}" for count in (summary.forward_passes, summary.backward_passes)]
         rows.append([name, saved.percent(summary.attacks[name]), f"{seconds:.1f}", *passes])

@@ -42,8 +42,9 @@ def detect(
 ) -> None:
     """Give label, probability, adversarial score and verdict of images.
 
-    MODEL is a folder that erkeras train or erkeras.save wrote. PATHS are image files, folders of them, or .npz files
-    with an array `images`. With --endpoint there is no MODEL, and a server gives the verdicts.
+    MODEL is a folder that erkeras train or erkeras.save wrote, or a SavedModel that was exported with its detector.
+    PATHS are image files, folders of them, or .npz files with an array `images`. With --endpoint there is no MODEL, and
+    a server gives the verdicts.
     """
     if json_file != Path("-"):
         writable(json_file)
@@ -92,6 +93,8 @@ def _ask_server(endpoint: str, paths: tuple[Path, ...]) -> _Answer:
 
 
 def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Answer:
+    if not (model / saved.CARD).is_file() and saved.is_saved_model(model):
+        return _ask_saved_model(model, paths)
     card = saved.read_card(model)
     if card.detector is None:
         raise InputError(f"{model} has no detector: give a model that has one.")
@@ -99,6 +102,14 @@ def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Answer:
     console.load_tensorflow()
     outputs = serving.detect_with(model / str(saved.newest_version(model)), images)
     return _Answer(str(model), names, outputs, card.detector.threshold, card.dataset.class_names)
+
+
+def _ask_saved_model(model: Path, paths: tuple[Path, ...]) -> _Answer:
+    """What `erkeras.export_saved_model` wrote has no card, which would say the threshold and the classes."""
+    _, place, _ = saved.find_model(model)
+    console.load_tensorflow()
+    names, images = data.read_labelled_paths(paths, serving.detect_shape(place))
+    return _Answer(str(model), names, serving.detect_with(place, images))
 
 
 def _print_verdicts(answer: _Answer) -> None:

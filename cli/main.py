@@ -53,7 +53,7 @@ class Commands(click.RichGroup):
             error.show()
             sys.exit(error.exit_code)
         except click.UsageError as error:
-            help_command = error.ctx.command_path if error.ctx else "erkeras"
+            help_command = error.ctx.command_path if error.ctx else self._named(args[0] if args else kwargs.get("args"))
             self._fail(f"{error.format_message().rstrip('.')}; {help_command} --help lists what is allowed.")
         except click.ClickException as error:
             self._fail(error.format_message())
@@ -64,6 +64,11 @@ class Commands(click.RichGroup):
             if not _is_of_writing(error):
                 raise
             self._fail(f"{str(error).splitlines()[0]}; make room, or give a place that can be written to.")
+
+    def _named(self, arguments: Any) -> str:
+        """The command that was asked for, where the parser does not say: it does not for an option without value."""
+        first = list(sys.argv[1:] if arguments is None else arguments)[:1]
+        return " ".join(["erkeras", *(word for word in first if word in self.commands)])
 
     @staticmethod
     def _fail(sentence: str) -> None:

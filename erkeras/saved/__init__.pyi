@@ -13,6 +13,7 @@ from .folder import MODEL as MODEL
 from .folder import add_evaluation as add_evaluation
 from .folder import find_model as find_model
 from .folder import fingerprint as fingerprint
+from .folder import is_saved_model as is_saved_model
 from .folder import new_version as new_version
 from .folder import newest_version as newest_version
 from .folder import read_card as read_card
@@ -24,6 +25,7 @@ from .model import load as load
 from .model import save as save
 from .model import write_model as write_model
 from .readme import DETECTION_COLUMNS as DETECTION_COLUMNS
+from .readme import clean_title as clean_title
 from .readme import defense_title as defense_title
 from .readme import detection_rows as detection_rows
 from .readme import percent as percent

@@ -160,6 +160,11 @@ def find_model(path: Path) -> tuple[str, Path, Card | None]:
     raise InputError(f"{path} {state}: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
 
 
+def is_saved_model(path: Path) -> bool:
+    """Tells whether a folder is a SavedModel, or holds versions of one."""
+    return (path / "saved_model.pb").is_file() or bool(_versions(path))
+
+
 def newest_version(folder: Path) -> int:
     """Finds the highest number of a SavedModel in a folder, which a server takes by default; 0 where there is none."""
     return max(_versions(folder), default=0)

@@ -163,11 +163,16 @@ def _evaluation(found: EvaluationEntry) -> str:
 On {figures.images} {found.split} images of {found.dataset}, {found.threat.norm}, epsilon {found.threat.epsilon:g},
 seed {found.seed}; each attack gets the images that still stand.
 
-{_markdown(["attack", "robust accuracy after it"], [["clean", percent(figures.clean_accuracy)], *rows])}
+{_markdown(["attack", "robust accuracy after it"], [[clean_title(figures), percent(figures.clean_accuracy)], *rows])}
 
 {remarks}Verified, from the attacked images, by
 
     erkeras verify THIS_FOLDER/{found.record}"""
+
+
+def clean_title(figures: Summary) -> str:
+    """Names the accuracy before any attack: with a detector, an image that it finds stands as well."""
+    return "clean, or found" if any(name.endswith("-detector") for name in figures.attacks) else "clean"
 
 
 def results_rows(card: Card) -> list[tuple[str, dict[str, str]]]:

@@ -1,4 +1,5 @@
 from .client import Client as Client
+from .export import detect_shape as detect_shape
 from .export import detect_with as detect_with
 from .export import export_classifier as export_classifier
 from .export import export_saved_model as export_saved_model

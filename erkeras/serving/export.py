@@ -205,6 +205,24 @@ def _check_header(encoded: tf.Tensor) -> tf.Operation:
         return tf.debugging.Assert(small, [too_large])
 
 
+def detect_shape(folder: str | Path) -> tuple[int, int, int]:
+    """Gives height, width and channels of the images that a SavedModel's signature `detect` takes.
+
+    Raises:
+        InputError: where it cannot be loaded, or has no such signature.
+    """
+    from erkeras.saved.loading import load_model  # which imports this module
+
+    try:
+        inputs = load_model("saved_model", Path(folder)).signatures["detect"].structured_input_signature[1]
+        _, height, width, channels = inputs[IMAGES].shape.as_list()
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder} does not detect as our exports do: export it with a detector.") from error
+    return height, width, channels
+
+
 def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
     """Runs the signature `detect` of a SavedModel.
 

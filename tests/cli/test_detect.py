@@ -1,11 +1,14 @@
 """erkeras detect."""
 
 import json
+import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import erkeras
 from erkeras.data import load_dataset
 from erkeras.serving import detect_with
 from helpers.commands import refused, run
@@ -57,6 +60,22 @@ def test_verdicts_for_scripts(anywhere, saved_model):
     natural = [row for row, verdict in enumerate(found["images"]) if not verdict["adversarial"]]
     np.savez("natural.npz", images=images[[row for row in natural if row < 40]])
     assert run("detect", saved_model, "natural.npz", "--exit-code").exit_code == 0
+
+
+def test_a_saved_model_without_a_card_detects(anywhere, saved_model):
+    shutil.copytree(saved_model / "1", anywhere / "exported" / "3")
+    np.savez("images.npz", images=load_dataset("digits").test.images[:4])
+    run("detect", saved_model, "images.npz", "--json", "ours.json")
+    ours = json.loads((anywhere / "ours.json").read_text())["images"]
+    for place in (anywhere / "exported", anywhere / "exported" / "3"):
+        result = run("detect", place, "images.npz", "--json", "out.json")
+        assert result.exit_code == 0, result.output
+        assert json.loads((anywhere / "out.json").read_text())["images"] == ours
+
+
+def test_a_saved_model_without_a_detector_is_refused(anywhere):
+    erkeras.save(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]), "plain")
+    refused(run("detect", "plain/1", image(anywhere / "good.png")), "export it with a detector")
 
 
 def test_detect_refuses(anywhere, saved_model):

@@ -8,7 +8,7 @@ import pytest
 
 from erkeras import __version__
 from erkeras.cli import main
-from helpers.commands import run
+from helpers.commands import refused, run
 
 
 def npz(path, **arrays):
@@ -48,6 +48,11 @@ def test_bad_input_is_found_without_tensorflow(anywhere):
         found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
         assert found.returncode == (0 if "--help" in arguments else 2), found.stderr
         assert "Traceback" not in found.stderr
+
+
+def test_an_option_without_its_value_names_its_command():
+    for command in ("attack", "train"):
+        refused(run(command, "--seed"), f"erkeras {command} --help lists what is allowed")
 
 
 def test_version():
