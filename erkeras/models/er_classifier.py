@@ -196,6 +196,10 @@ class ERClassifier(ImageModel):
             options["validation_data"] = (checked(images, "the validation images"), *others)
         return super().fit(checked(x), y, *arguments, **options)
 
+    def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate` does, on images that are checked first, as in `fit`."""
+        return super().evaluate(checked(x), y, *arguments, **options)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One round of Algorithm 1; the numbers are its lines."""
         images, labels, sample_weight = unpack(data)

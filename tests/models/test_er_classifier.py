@@ -227,6 +227,7 @@ def test_unfit_parts_and_options_are_refused(tiny_networks, parts, options, give
 @pytest.mark.parametrize(
     ("change_images", "change_labels", "given"),
     [
+        (lambda images: 255 * images, None, "divide the images by 255"),
         (None, lambda labels: np.eye(3)[labels], "one-hot"),
         (None, lambda labels: None, "one integer for each image"),
     ],
