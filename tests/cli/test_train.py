@@ -64,8 +64,8 @@ def test_train_refuses_bad_sets(anywhere):
     cases = [
         ({"images": good}, "give an .npz file with the arrays images, labels"),
         ({"images": good + np.nan, "labels": labels}, "are not numbers (NaN or infinity)"),
-        ({"images": good + 300, "labels": labels}, "values in [0, 1] or [0, 255]"),
-        ({"images": good - 1, "labels": labels}, "values in [0, 1] or [0, 255]"),
+        ({"images": good + 300, "labels": labels}, "go from 300 to 300, outside [0, 1]"),
+        ({"images": good - 1, "labels": labels}, "go from -1 to -1, outside [0, 1]"),
     ]
     for arrays, message in cases:
         npz(anywhere / "bad.npz", **arrays)
