@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from erkeras import evaluation, saved
-from erkeras.attacks.named import ADAPTIVE, ATTACKS, AttackSettings
+from erkeras.attacks.named import ADAPTIVE, AttackSettings
 from erkeras.errors import InputError
 from erkeras.files import write_arrays, write_text
 
 from . import console
 from .options import (
+    CONFIDENCE,
     COUNT,
     ENDPOINT,
     HOW_MANY,
     HOW_STRONG,
     MODULES,
+    NORM,
     PATH,
     RADIUS,
     SEED,
+    STEP_SIZE,
+    STEPS,
     WHAT,
     WHERE_TO,
-    FiniteFloat,
+    attack_option,
     drawable,
     threat_of,
     writable,
@@ -63,24 +67,8 @@ _SHOWN = 10
     help="Attack the classifier behind a purifier alone, and classify what comes of it through the purifier.",
 )
 @MODULES
-@click.option(
-    "--attack",
-    "attacks",
-    type=click.Choice(ATTACKS),
-    multiple=True,
-    default=["pgd"],
-    show_default=True,
-    panel=HOW_STRONG,
-    help="Run this attack. Give it again for several: each gets the images that still stand.",
-)
-@click.option(
-    "--norm",
-    type=click.Choice(["l_inf", "l2"]),
-    default="l_inf",
-    show_default=True,
-    panel=HOW_STRONG,
-    help="Measure a perturbation by this norm.",
-)
+@attack_option("pgd")
+@NORM
 @click.option(
     "--epsilon",
     type=RADIUS,
@@ -93,13 +81,8 @@ _SHOWN = 10
     panel=HOW_STRONG,
     help="Run this version of AutoAttack.  [default: standard]",
 )
-@click.option("--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of PGD.  [default: 40]")
-@click.option(
-    "--step-size",
-    type=FiniteFloat(0),
-    panel=HOW_STRONG,
-    help="Take PGD's steps of this length.  [default: 2.5 epsilon / steps]",
-)
+@STEPS
+@STEP_SIZE
 @click.option(
     "--restarts",
     type=COUNT,
@@ -118,7 +101,7 @@ _SHOWN = 10
     panel=HOW_STRONG,
     help="Ask for so many images.  [default: 5000 for Square, 10000 for RayS]",
 )
-@click.option("--confidence", type=FiniteFloat(0), panel=HOW_STRONG, help="Ask C&W for this margin.  [default: 0]")
+@CONFIDENCE
 @click.option(
     "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many images, at most."
 )

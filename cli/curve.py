@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from erkeras import evaluation, saved
-from erkeras.attacks.named import ATTACKS, AttackSettings
+from erkeras.attacks.named import AttackSettings
 from erkeras.errors import InputError
 from erkeras.files import write_text
 from erkeras.threat import ThreatModel
@@ -21,10 +21,12 @@ from .options import (
     HOW_MANY,
     HOW_STRONG,
     MODULES,
+    NORM,
     PATH,
     SEED,
     WHAT,
     WHERE_TO,
+    attack_option,
     drawable,
     writable,
 )
@@ -37,24 +39,8 @@ from .options import (
 )
 @click.option("--with-detector", is_flag=True, panel=WHAT, help="Attack each model and its detector at once.")
 @MODULES
-@click.option(
-    "--attack",
-    "attacks",
-    type=click.Choice(ATTACKS),
-    multiple=True,
-    default=["pgd"],
-    show_default=True,
-    panel=HOW_STRONG,
-    help="Run this attack. Give it again for several: each gets the images that still stand.",
-)
-@click.option(
-    "--norm",
-    type=click.Choice(["l_inf", "l2"]),
-    default="l_inf",
-    show_default=True,
-    panel=HOW_STRONG,
-    help="Measure a perturbation by this norm.",
-)
+@attack_option("pgd")
+@NORM
 @click.option(
     "--epsilons",
     type=EPSILONS,

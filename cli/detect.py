@@ -93,23 +93,18 @@ def _ask_server(endpoint: str, paths: tuple[Path, ...]) -> _Answer:
 
 
 def _ask_folder(model: Path, paths: tuple[Path, ...]) -> _Answer:
-    if not (model / saved.CARD).is_file() and saved.is_saved_model(model):
-        return _ask_saved_model(model, paths)
-    card = saved.read_card(model)
-    if card.detector is None:
+    kind, place, card = saved.find_model(model)
+    if kind == "saved_model":  # without a card, which would say the threshold and the classes
+        console.load_tensorflow()
+        image_shape, detect = serving.open_detect(place)
+        names, images = data.read_labelled_paths(paths, image_shape)
+        return _Answer(str(model), names, detect(images))
+    if card is None or card.detector is None:
         raise InputError(f"{model} has no detector: give a model that has one.")
     names, images = data.read_labelled_paths(paths, card.dataset.image_shape)
     console.load_tensorflow()
     outputs = serving.detect_with(model / str(saved.newest_version(model)), images)
     return _Answer(str(model), names, outputs, card.detector.threshold, card.dataset.class_names)
-
-
-def _ask_saved_model(model: Path, paths: tuple[Path, ...]) -> _Answer:
-    """What `erkeras.export_saved_model` wrote has no card, which would say the threshold and the classes."""
-    _, place, _ = saved.find_model(model)
-    console.load_tensorflow()
-    names, images = data.read_labelled_paths(paths, serving.detect_shape(place))
-    return _Answer(str(model), names, serving.detect_with(place, images))
 
 
 def _print_verdicts(answer: _Answer) -> None:

@@ -16,6 +16,7 @@ from erkeras.evaluation.detectors import ATTACKS
 from . import console
 from .detect import write_json
 from .options import (
+    CONFIDENCE,
     COUNT,
     EPSILON,
     HOW_MANY,
@@ -23,6 +24,8 @@ from .options import (
     MODULES,
     PATH,
     SEED,
+    STEP_SIZE,
+    STEPS,
     WHAT,
     WHERE_TO,
     FiniteFloat,
@@ -81,20 +84,15 @@ _COLUMNS = [
     panel=HOW_STRONG,
     help="Run FGSM and PGD in this l_inf ball.  [default: as the card reports]",
 )
-@click.option("--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of PGD.  [default: 40]")
-@click.option(
-    "--step-size",
-    type=FiniteFloat(0),
-    panel=HOW_STRONG,
-    help="Take PGD's steps of this length.  [default: 2.5 epsilon / steps]",
-)
+@STEPS
+@STEP_SIZE
 @click.option(
     "--cw-bound",
     type=EPSILON,
     panel=HOW_STRONG,
     help="Bound C&W's root mean square distance; 1 is no bound.  [default: mnist 0.007, cifar10 0.004, else 1]",
 )
-@click.option("--confidence", type=FiniteFloat(0), panel=HOW_STRONG, help="Ask C&W for this margin.  [default: 0]")
+@CONFIDENCE
 @click.option(
     "--iterations", type=COUNT, panel=HOW_STRONG, help="Iterate so often in each search step of C&W.  [default: 1000]"
 )

@@ -6,11 +6,13 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from erkeras.attacks.named import ATTACKS
 from erkeras.errors import InputError
 from erkeras.files import check_writable
 from erkeras.recipes import REGULARIZERS
@@ -113,6 +115,44 @@ SEED = click.option(
     panel=HOW_MANY,
     help="Draw the images, and the attacks' random numbers, by this seed.",
 )
+
+NORM = click.option(
+    "--norm",
+    type=click.Choice(["l_inf", "l2"]),
+    default="l_inf",
+    show_default=True,
+    panel=HOW_STRONG,
+    help="Measure a perturbation by this norm.",
+)
+STEPS = click.option("--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of PGD.  [default: 40]")
+STEP_SIZE = click.option(
+    "--step-size",
+    type=FiniteFloat(0),
+    panel=HOW_STRONG,
+    help="Take PGD's steps of this length.  [default: 2.5 epsilon / steps]",
+)
+CONFIDENCE = click.option(
+    "--confidence", type=FiniteFloat(0), panel=HOW_STRONG, help="Ask C&W for this margin.  [default: 0]"
+)
+
+
+def attack_option(*default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes the option --attack, of one or several names."""
+    return click.option(
+        "--attack",
+        "attacks",
+        type=click.Choice(ATTACKS),
+        multiple=True,
+        default=list(default),
+        show_default=True,
+        panel=HOW_STRONG,
+        help="Run this attack. Give it again for several: each gets the images that still stand.",
+    )
+
+
+def folder_name(dataset: str) -> str:
+    """Makes the name of a data set one that a folder may have."""
+    return dataset.replace(":", "-").replace("/", "-")
 
 
 def drawable(path: Path | None) -> None:

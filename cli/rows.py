@@ -7,11 +7,10 @@ from pathlib import Path
 import rich_click as click
 
 from erkeras import data, training
-from erkeras.attacks.named import ATTACKS
 from erkeras.recipes import DEFENSES
 
 from . import console
-from .options import COUNT, HOW_MANY, HOW_STRONG, PATH, SEED_RANGE, WHAT, WHERE_TO
+from .options import COUNT, HOW_MANY, PATH, SEED_RANGE, WHAT, WHERE_TO, attack_option, folder_name
 from .table import show_rows
 
 
@@ -25,16 +24,7 @@ from .table import show_rows
     panel=WHAT,
     help="Train this row. Give it again for several.  [default: the nine of Table 1 that have no purifier]",
 )
-@click.option(
-    "--attack",
-    "attacks",
-    type=click.Choice(ATTACKS),
-    multiple=True,
-    default=["pgd", "autoattack"],
-    show_default=True,
-    panel=HOW_STRONG,
-    help="Run this attack. Give it again for several: each gets the images that still stand.",
-)
+@attack_option("pgd", "autoattack")
 @click.option("--epochs", type=COUNT, panel=HOW_MANY, help="Train for so many epochs.  [default: as the recipe says]")
 @click.option(
     "--seed",
@@ -60,7 +50,7 @@ def rows(
     What is done is not done again: the same command goes on with an interrupted run.
     """
     chosen = defenses or training.ROWS
-    folder = output or Path("rows") / dataset.replace(":", "-").replace("/", "-")
+    folder = output or Path("rows") / folder_name(dataset)
     data.check_dataset(dataset)
     console.load_tensorflow(for_attacks=True)
     with console.RichProgress() as progress:

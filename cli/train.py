@@ -16,7 +16,19 @@ from erkeras.recipes import DEFENSES, RECIPE_NAMES, Recipe
 from erkeras.saved import Card
 
 from . import console
-from .options import COUNT, EPSILON, HOW_MANY, HOW_STRONG, PATH, SEED_RANGE, WHAT, WHERE_TO, FiniteFloat, Regularizer
+from .options import (
+    COUNT,
+    EPSILON,
+    HOW_MANY,
+    HOW_STRONG,
+    PATH,
+    SEED_RANGE,
+    WHAT,
+    WHERE_TO,
+    FiniteFloat,
+    Regularizer,
+    folder_name,
+)
 
 #: A panel of its own: what the recipe says otherwise.
 RECIPE = "Instead of what the recipe says"
@@ -199,7 +211,7 @@ def train(
         )
     if output is None:
         kind = "" if recipe_name == "default" else f"-{recipe_name}"
-        output = Path("saved_models") / f"{dataset.replace(':', '-').replace('/', '-')}-{defense}{kind}"
+        output = Path("saved_models") / f"{folder_name(dataset)}-{defense}{kind}"
     job = recipes.Job(
         dataset=dataset,
         recipe=recipe,

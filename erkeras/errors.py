@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """What was given cannot be used.
+    """Says that what was given cannot be used.
 
     The message is one sentence: what was given, what is allowed, what to do. The command line prints it and
     exits with code 2.
@@ -10,8 +10,8 @@ class InputError(ValueError):
 
 
 class RobustnessWarning(UserWarning):
-    """What makes a robust accuracy doubtful: said once of a model, by the attack that finds it."""
+    """Warns of what makes a robust accuracy doubtful, once for a model, from the attack that finds it."""
 
 
 class UnavailableError(InputError):
-    """A server that does not answer, or not in time; the same request may succeed later."""
+    """Says that a server does not answer, or not in time; the same request may succeed later."""

@@ -38,7 +38,7 @@ def as_images(pixels: Any, source: str = "the images", lower: float = 0.0, upper
 
 def as_pixels(pixels: Any, source: str = "the images", lower: float = 0.0, upper: float = 1.0) -> np.ndarray:
     """Checks as `as_images` does, and leaves bytes uint8, so that one batch at a time can be cast by `as_floats`."""
-    array = _as_array(pixels, source)
+    array = _as_array(pixels, f"the pixels of {source}")
     if array.ndim != 4:
         raise InputError(
             f"the pixels of {source} have shape {array.shape}: give [n, height, width, channels], with channels 1 for "
@@ -108,13 +108,11 @@ def _as_array(values: Any, source: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:  # lists of unequal length
-        raise InputError(
-            f"the pixels of {source} are no array ({str(error)[:100]}): give an array of numbers."
-        ) from error
+        raise InputError(f"{source} are no array ({str(error)[:100]}): give an array of numbers.") from error
     if array.dtype.name == "bfloat16":  # NumPy does not count it among its floats
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
-        raise InputError(f"the pixels of {source} are of type {array.dtype}: give an array of numbers.")
+        raise InputError(f"{source} are of type {array.dtype}: give an array of numbers.")
     return array
 
 

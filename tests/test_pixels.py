@@ -133,8 +133,9 @@ def test_labels_are_whole_numbers(labels):
         (np.eye(3), r"shape \(3, 3\): give one integer for each image, \[n\], as labels.argmax\(axis=1\)"),
         ([0.5, 1.0], "not whole"),
         ([np.nan], "not whole"),
-        (["cat"], "array of numbers"),
-        (None, "array of numbers"),
+        (["cat"], "^the labels are of type <U3: give an array of numbers"),
+        (None, "^the labels are of type object: give an array of numbers"),
+        ([[0], [1, 2]], "^the labels are no array"),
     ],
 )
 def test_other_labels_are_refused(labels, message):

@@ -197,7 +197,7 @@ def test_the_digest_is_of_weights_and_configuration(tmp_path):
 
     import keras
 
-    from erkeras.saved import fingerprint
+    from erkeras.saved import fingerprint, is_fingerprint
 
     def digest(name, seed):
         keras.utils.set_random_seed(seed)
@@ -206,10 +206,12 @@ def test_the_digest_is_of_weights_and_configuration(tmp_path):
         return fingerprint(tmp_path / name)
 
     first, again, other = digest("a.keras", 0), digest("b.keras", 0), digest("c.keras", 1)
-    assert str.__eq__(first, again)
-    assert first != other
-    assert first == hashlib.sha256((tmp_path / "a.keras").read_bytes()).hexdigest()  # as older records have it
-    assert json.loads(json.dumps(first)) == again
+    assert first == again != other
+    assert is_fingerprint(first, tmp_path / "b.keras")
+    of_file = hashlib.sha256((tmp_path / "a.keras").read_bytes()).hexdigest()  # as older records have it
+    assert is_fingerprint(of_file, tmp_path / "a.keras")
+    for digest in (other, of_file, None):
+        assert not is_fingerprint(digest, tmp_path / "b.keras")
 
 
 def test_texts_of_users_are_no_formulas(tmp_path):

@@ -20,7 +20,7 @@ INTERNAL_BATCH = 128
 
 
 class Batch(NamedTuple):
-    """What the slots of the internal batch are about.
+    """Says what the slots of the internal batch are about.
 
     Attributes:
         images: float32 `[n, height, width, channels]`, as they came.
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack made of n images.
+    """Holds what an attack made of n images.
 
     Attributes:
         images: float32 `[n, height, width, channels]`; the image itself where it was misclassified from the
@@ -87,7 +87,7 @@ class Attacked:
 
 
 class Steps(Protocol):
-    """What the runner asks of an attack, and the adapter of a model; `Attack` says what each means."""
+    """Lists what the runner asks of an attack, and the adapter of a model; `Attack` says what each means."""
 
     @property
     def threat(self) -> ThreatModel: ...
@@ -117,7 +117,7 @@ class Steps(Protocol):
 
 
 class Goal(Protocol):
-    """What an attack by gradients heads for: what it ascends, and what it makes of the points that it visits."""
+    """Says what an attack by gradients ascends, and what it makes of the points that it visits."""
 
     def objective(self, batch: Batch, outputs: tf.Tensor, targets: tf.Tensor | None) -> tf.Tensor: ...
     def observe(

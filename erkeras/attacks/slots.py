@@ -19,7 +19,7 @@ _LOOKS, _LONGEST_SEGMENT = 10, 50
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt at one image."""
+    """Holds what came of one attempt at one image."""
 
     row: int
     attempt: int

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks.contract import Steps
+from erkeras.attacks.contract import INTERNAL_BATCH, Steps
 from erkeras.errors import InputError
 
 LOGITS = "logits"
@@ -94,7 +94,9 @@ class Victim:
             self._functions[attack] = compiled(attack, self.logits)
         return self._functions[attack]
 
-    def outputs_for(self, images: np.ndarray, knowledge: str = "labels", internal_batch: int = 128) -> np.ndarray:
+    def outputs_for(
+        self, images: np.ndarray, knowledge: str = "labels", internal_batch: int = INTERNAL_BATCH
+    ) -> np.ndarray:
         """Gives the model's outputs as attacks see them, float32 `[n, classes]`, or `[n, 1]` where it gives labels.
 
         The first call decides what the outputs are.

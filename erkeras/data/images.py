@@ -11,19 +11,8 @@ import numpy as np
 
 from erkeras import pixels
 from erkeras.data.arrays import read_arrays, read_shape
-from erkeras.data.decoding import SUFFIXES, count_channels, decode_image, list_images, wrong_size
+from erkeras.data.decoding import SUFFIXES, decode_image, list_images, wrong_size
 from erkeras.errors import InputError
-
-__all__ = [
-    "SUFFIXES",
-    "count_channels",
-    "decode_image",
-    "list_images",
-    "read_arrays",
-    "read_images",
-    "read_labelled_paths",
-    "to_unit_range",
-]
 
 
 def read_images(paths: list[Path], channels: int) -> np.ndarray:

@@ -10,16 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from erkeras.data.arrays import read_arrays
 from erkeras.data.dataset import Dataset, Split, carve, whole
-from erkeras.data.images import (
-    SUFFIXES,
-    count_channels,
-    decode_image,
-    list_images,
-    read_arrays,
-    read_images,
-    to_unit_range,
-)
+from erkeras.data.decoding import SUFFIXES, count_channels, decode_image, list_images
+from erkeras.data.images import read_images, to_unit_range
 from erkeras.data.tiny_imagenet import expanded, find_tiny_imagenet
 from erkeras.errors import InputError
 

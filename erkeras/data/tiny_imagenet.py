@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from erkeras.data.images import SUFFIXES, list_images
+from erkeras.data.decoding import SUFFIXES, list_images
 from erkeras.errors import InputError
 from erkeras.files import read_regular
 
@@ -19,7 +19,7 @@ _UNPACK = "give tiny_imagenet:PATH of an unpacked tiny-imagenet-200.zip, or set 
 
 @dataclass(frozen=True)
 class TinyImagenet:
-    """What there is to read. A label is the rank of its wnid (the WordNet name of a class) among all of them.
+    """Lists what there is to read. A label is the rank of its wnid (the WordNet name of a class) among all of them.
 
     Attributes:
         class_names: one for each label.

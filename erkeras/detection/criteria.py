@@ -77,7 +77,7 @@ def _fraction(part: int, whole: int) -> float | None:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well natural and adversarial images that nothing was fitted on are told apart.
+    """Measures how well natural and adversarial images that nothing was fitted on are told apart.
 
     Attributes:
         auroc: area under the ROC curve; None without adversarial images.

@@ -29,7 +29,7 @@ NOT_FITTED = "the detector is not fitted: call fit and calibrate first."
 
 @dataclass(frozen=True)
 class Detection:
-    """What the detector says of n images.
+    """Holds what the detector says of n images.
 
     Attributes:
         probabilities: float32 `[n, classes]`, of the classifier.

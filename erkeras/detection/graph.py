@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What `read_graph` finds in a network: symbolic inputs and outputs, and the steps in the order of their running.
+    """Holds what `read_graph` finds: symbolic inputs and outputs, and the steps in the order of their running.
 
     A nested model is one step here, and a graph of its own: its layers' names may be those of another one's.
     """

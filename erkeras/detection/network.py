@@ -32,7 +32,7 @@ Reader = Callable[[tf.Tensor], tuple[tf.Tensor, Any, tf.Tensor]]
 
 
 class Network(ABC):
-    """What a detector asks of a classifier.
+    """Answers what a detector asks of a classifier.
 
     Attributes:
         model: the classifier.

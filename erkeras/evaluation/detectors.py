@@ -30,7 +30,7 @@ _IMAGES = 500
 
 @dataclass(frozen=True)
 class DetectorComparison:
-    """What a comparison of detectors is asked for.
+    """Says what a comparison of detectors is asked for.
 
     Attributes:
         models: folders that erkeras train or `erkeras.save` wrote, all of one data set.
@@ -84,18 +84,14 @@ class DetectorComparison:
         self._settings("pgd")
         if self.adaptive or {"fgsm", "pgd"} & set(self.attacks):
             self.threat("pgd", ())
-        unused = [name for name in ("cw_bound", "confidence", "iterations") if getattr(self, name) is not None]
-        if unused and "cw" not in self.attacks:
-            raise InputError(f"{unused[0].replace('_', ' ')} was given without the attack cw: leave it out, or add cw.")
-        if self.limit is not None and "cw" not in self.attacks and not self.adaptive:
-            raise InputError(
-                "limit was given without the attack cw or the adaptive attacker: leave it out, or add one."
-            )
-        unused = [name for name in ("steps", "step_size") if getattr(self, name) is not None]
-        if unused and "pgd" not in self.attacks and not self.adaptive:
-            raise InputError(
-                f"{unused[0].replace('_', ' ')} was given without the attack pgd: leave it out, or add pgd."
-            )
+        cw, pgd = "cw" in self.attacks, "pgd" in self.attacks or self.adaptive
+        for name, works, needs in (
+            *((name, cw, "the attack cw") for name in ("cw_bound", "confidence", "iterations")),
+            ("limit", cw or self.adaptive, "the attack cw or the adaptive attacker"),
+            *((name, pgd, "the attack pgd") for name in ("steps", "step_size")),
+        ):
+            if getattr(self, name) is not None and not works:
+                raise InputError(f"{name.replace('_', ' ')} was given without {needs}: leave it out, or add one.")
 
     @cached_property
     def subjects(self) -> list[Subject]:

@@ -30,7 +30,7 @@ CONVENTIONS = (ALL, SUCCESSFUL)
 
 @dataclass(frozen=True)
 class AttackedImages:
-    """What an attack made of n images that the classifier was right about.
+    """Holds what an attack made of n images that the classifier was right about.
 
     Attributes:
         images: float32 `[n, height, width, channels]`, within the threat model.
@@ -107,7 +107,7 @@ class Cell:
 
 
 class Seen:
-    """What a fitted detector sees of both halves: its statistics, computed once.
+    """Holds what a fitted detector sees of both halves: its statistics, computed once.
 
     Args:
         name: of the detector.

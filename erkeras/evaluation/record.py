@@ -103,9 +103,6 @@ class Record:
         Raises:
             InputError: as `lock`.
         """
-        digest = settings.get("digest")
-        if digest is not None and digest == self.settings.get("digest"):  # in either of its forms
-            settings = {**settings, "digest": self.settings["digest"]}
         now = json.loads(json.dumps({"format": FORMAT, **settings}))
         before = {name: _comparable(name, value) for name, value in self.settings.items()}
         now = {name: _comparable(name, value) for name, value in now.items() if name not in _CIRCUMSTANCES}

@@ -257,7 +257,11 @@ class Evaluation:
         return self._compare(self._record, self._all_settings())
 
     def _compare(self, record: Record, settings: dict[str, Any]) -> Record:
-        differing = record.differs({name: value for name, value in settings.items() if name != "model"})
+        asked = {name: value for name, value in settings.items() if name != "model"}
+        digest = record.settings.get("digest")
+        if self.subject.is_named(digest):
+            asked["digest"] = digest
+        differing = record.differs(asked)
         if differing:
             raise InputError(
                 f"{self.folder} was made with {differing}: give the same settings, another record, or delete it."
@@ -282,7 +286,7 @@ def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] 
     home = folder.absolute().parent.parent
     where = model or (home if (home / saved.CARD).is_file() else Path(record.settings["model"]))
     subject = Subject.find(where, modules)
-    if subject.digest != record.settings.get("digest"):
+    if not subject.is_named(record.settings.get("digest")):
         raise InputError(
             f"{subject.name} is not the model that {folder} is about, or not the same version of it: give that one."
         )

@@ -25,7 +25,7 @@ from erkeras.saved import Summary
 
 @dataclass(frozen=True)
 class Robustness:
-    """What attacks, one after the other, left standing. Each attack gets the images that still stand.
+    """Holds what attacks, one after the other, left standing. Each attack gets the images that still stand.
 
     Attributes:
         attacks: those that were run, in this order.

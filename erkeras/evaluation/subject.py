@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,14 @@ class Subject:
             )
         return cls(endpoint, "served", knowledge="labels" if set(settings.attacks) == {"rays"} else "logits")
 
-    @property
+    @cached_property
     def digest(self) -> str | None:
         """Gives the SHA-256 of the model's files; None for a served model and one in memory."""
         return saved.fingerprint(self.file) if self.file else None
+
+    def is_named(self, digest: str | None) -> bool:
+        """Tells whether a record's digest is this model's."""
+        return digest is None if self.file is None else saved.is_fingerprint(digest, self.file)
 
     @property
     def short_name(self) -> str:

@@ -34,7 +34,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Verification:
-    """What a record says, and what its images say.
+    """Sets what a record says against what its images say.
 
     Attributes:
         images: how many.
@@ -108,7 +108,7 @@ def verify_record(
     false_claims += _of_figures(record, subject, dataclasses.asdict(figures))
     doubtful = looked.doubtful
     if again:
-        differs = _attack_again(victim, chosen, clean, examples, record, again, seed, progress or Progress())
+        differs = _attack_again(victim, chosen, clean, examples, sample.seed, again, seed, progress or Progress())
         if differs.any():
             listed = _listed(examples.indices[differs])
             false_claims.append(f"attacked again, {differs.sum()} images end otherwise ({listed})")
@@ -256,7 +256,7 @@ def _attack_again(
     chosen: list[Attack],
     clean: Split,
     examples: Examples,
-    record: Record,
+    seed_of_attacks: int,
     count: int,
     seed: int,
     progress: Progress,
@@ -264,7 +264,7 @@ def _attack_again(
     """Attacks some images again: bool `[n]`, which end otherwise than recorded."""
     rows = np.sort(np.random.RandomState(seed).permutation(len(clean))[:count])
     found = evaluation.evaluate_robustness(
-        victim, clean.take(rows), chosen, seed=record.settings["seed"], progress=progress, stage="attacking again"
+        victim, clean.take(rows), chosen, seed=seed_of_attacks, progress=progress, stage="attacking again"
     ).examples
     differs = np.zeros(len(clean), bool)
     axes = tuple(range(1, found.images.ndim))

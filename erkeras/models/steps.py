@@ -23,11 +23,9 @@ def unpack(data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     As Keras' losses and metrics do, it takes labels and weights of shape `[n, 1]` for `[n]`.
 
     Raises:
-        InputError: for images that are not floating point, and labels or weights of another shape.
+        InputError: for images that `as_images_in_graph` refuses, and labels or weights of another shape.
     """
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if not images.dtype.is_floating:
-        raise InputError(f"the images are of dtype {images.dtype.name}: give floating point images in [0, 1].")
     images = at_least_float32(as_images_in_graph(images))
     if labels is None or ((labels.shape.rank or 1) > 1 and labels.shape[-1] != 1):
         shape = None if labels is None else labels.shape

@@ -13,7 +13,7 @@ from .folder import MODEL as MODEL
 from .folder import add_evaluation as add_evaluation
 from .folder import find_model as find_model
 from .folder import fingerprint as fingerprint
-from .folder import is_saved_model as is_saved_model
+from .folder import is_fingerprint as is_fingerprint
 from .folder import new_version as new_version
 from .folder import newest_version as newest_version
 from .folder import read_card as read_card

@@ -25,7 +25,7 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What the images of a model are, key `dataset`.
+    """Says what the images of a model are, key `dataset`.
 
     Attributes:
         image_shape: (height, width, channels).
@@ -98,7 +98,7 @@ class PGDEntry:
 
 @dataclass(frozen=True)
 class ReportEntry:
-    """What training itself reports: FGSM and PGD on test images, key `evaluation`.
+    """Holds what training itself reports: FGSM and PGD on test images, key `evaluation`.
 
     Attributes:
         split: of the images.
@@ -121,7 +121,7 @@ class ReportEntry:
 
 @dataclass(frozen=True)
 class UnreducedEntry:
-    """What a detector was before its densities were reduced, key `unreduced`.
+    """Says what a detector was before its densities were reduced, key `unreduced`.
 
     Attributes:
         successful, all_attacked: as in `DetectorEntry`.
@@ -185,7 +185,7 @@ class EvaluationEntry:
 
 @dataclass(frozen=True)
 class Card:
-    """What a saved model is, how it was trained, what was measured.
+    """Says what a saved model is, how it was trained, what was measured.
 
     Attributes:
         name: of the model.

@@ -26,28 +26,6 @@ _MOST, _MOST_TIMES = 2**26, 20
 MODEL, DETECTOR, README = "model.keras", "detector.npz", "README.md"
 
 
-class Digest(str):
-    """A digest of a model: that of its weights and configuration, equal to that of its file too.
-
-    Older records hold the SHA-256 of the file.
-    """
-
-    of_file: str
-
-    def __new__(cls, digest: str, of_file: str) -> Digest:
-        made = super().__new__(cls, digest)
-        made.of_file = of_file
-        return made
-
-    def __eq__(self, other: object) -> bool:
-        return str.__eq__(self, other) is True or other == self.of_file
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = str.__hash__
-
-
 def digests(folder: Path) -> dict[str, str]:
     """Takes the SHA-256 of every file below a folder, by its path."""
     return {path.relative_to(folder).as_posix(): _of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -58,11 +36,10 @@ def fingerprint(path: Path) -> str:
 
     Args:
         path: of a .keras file: the SHA-256 of its weights and its configuration, which two identical trainings share,
-            whenever they were saved; see `Digest`. Of a SavedModel's folder: that of all files and their names.
+            whenever they were saved. Of a SavedModel's folder: that of all files and their names.
     """
     if not path.is_file():
         return hashlib.sha256(json.dumps(digests(path)).encode()).hexdigest()
-    of_file = _of_file(path)
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             found = hashlib.sha256(_configuration(archive.read("config.json")))
@@ -72,8 +49,13 @@ def fingerprint(path: Path) -> str:
                     with archive.open(name) as member:
                         found.update(hashlib.file_digest(member, "sha256").digest())  # type: ignore[arg-type]
     except Exception:  # no .keras file, or a damaged one
-        return of_file
-    return Digest(found.hexdigest(), of_file)
+        return _of_file(path)
+    return found.hexdigest()
+
+
+def is_fingerprint(digest: str | None, path: Path) -> bool:
+    """Tells whether a digest names a model; older records have the SHA-256 of its .keras file."""
+    return digest == fingerprint(path) or (path.is_file() and digest == _of_file(path))
 
 
 def _of_file(path: Path) -> str:
@@ -158,11 +140,6 @@ def find_model(path: Path) -> tuple[str, Path, Card | None]:
         return "saved_model", versions[max(versions)], None
     state = "has no model" if path.exists() else "does not exist"
     raise InputError(f"{path} {state}: give a folder that erkeras train wrote, a .keras file or a SavedModel.")
-
-
-def is_saved_model(path: Path) -> bool:
-    """Tells whether a folder is a SavedModel, or holds versions of one."""
-    return (path / "saved_model.pb").is_file() or bool(_versions(path))
 
 
 def newest_version(folder: Path) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from erkeras import detection, serving
 from erkeras.errors import InputError
+from erkeras.files import make_partial_folder
 from erkeras.saved.card import Card, DatasetEntry, DetectorEntry
 from erkeras.saved.folder import DETECTOR, MODEL, digests, new_version, read_card, write_card
 from erkeras.saved.loading import load_model
@@ -105,13 +106,12 @@ def save(
         if detector
         else None,
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
+    place = make_partial_folder(folder)
     try:
-        write_model(partial, model, detector, card.dataset.image_shape)
-        return Saved(folder, model, detector, complete(partial, folder, card))
+        write_model(place / folder.name, model, detector, card.dataset.image_shape)
+        return Saved(folder, model, detector, complete(place / folder.name, folder, card))
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # of a writing that was interrupted
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def write_model(folder: Path, model: keras.Model, detector: ERDetector | None, image_shape: Sequence[int]) -> None:

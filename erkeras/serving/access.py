@@ -24,7 +24,7 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True, repr=False)
 class Access:
-    """What goes with every request, and what its connection is checked by.
+    """Holds what goes with every request, and what its connection is checked by.
 
     Attributes:
         token: a bearer token; None without one.

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from erkeras.detection import Detector
 from erkeras.errors import InputError
 from erkeras.files import make_partial_folder
-from erkeras.serving.client import predict_request
+from erkeras.serving.messages import predict_request
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
 #: Where TensorFlow Serving looks for requests to run before a version takes its first one.
@@ -205,25 +205,42 @@ def _check_header(encoded: tf.Tensor) -> tf.Operation:
         return tf.debugging.Assert(small, [too_large])
 
 
-def detect_shape(folder: str | Path) -> tuple[int, int, int]:
-    """Gives height, width and channels of the images that a SavedModel's signature `detect` takes.
+def open_detect(folder: str | Path) -> tuple[tuple[int, int, int], Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    """Opens the signature `detect` of a SavedModel.
+
+    Args:
+        folder: as `export_saved_model` wrote it.
+
+    Returns:
+        (height, width, channels) of its images, and `detect_with` of the SavedModel.
 
     Raises:
         InputError: where it cannot be loaded, or has no such signature.
     """
     from erkeras.saved.loading import load_model  # which imports this module
 
+    loaded = load_model("saved_model", Path(folder))
     try:
-        inputs = load_model("saved_model", Path(folder)).signatures["detect"].structured_input_signature[1]
-        _, height, width, channels = inputs[IMAGES].shape.as_list()
+        signature = loaded.signatures["detect"]
+        _, height, width, channels = signature.structured_input_signature[1][IMAGES].shape.as_list()
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{folder} does not detect as our exports do: export it with a detector.") from error
-    return height, width, channels
+
+    def detect(images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
+        starts = range(0, len(images), batch_size)
+        try:
+            parts = [signature(images=tf.constant(images[start : start + batch_size])) for start in starts]
+            found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
+        except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
+            raise InputError(f"{folder} does not detect as our exports do: export the model again.") from error
+        if any(len(values) != len(images) for values in found.values()):
+            raise InputError(f"{folder} does not answer for every image: export the model again.")
+        return found
+
+    return (height, width, channels), detect
 
 
-def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
+def detect_with(folder: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
     """Runs the signature `detect` of a SavedModel.
 
     Args:
@@ -234,21 +251,6 @@ def detect_with(folder: str | Path, images: np.ndarray, batch_size: int = 256) -
         The signature's outputs, each `[n, ...]`.
 
     Raises:
-        InputError: where it cannot be loaded, has no such signature, or does not answer as ours do.
+        InputError: as `open_detect`, and where it does not answer as ours do.
     """
-    from erkeras.saved.loading import load_model  # which imports this module
-
-    try:
-        detect = load_model("saved_model", Path(folder)).signatures["detect"]
-        parts = [
-            detect(images=tf.constant(images[start : start + batch_size]))
-            for start in range(0, len(images), batch_size)
-        ]
-        found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
-    except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder} does not detect as what erkeras exports does: export the model again.") from error
-    if any(len(values) != len(images) for values in found.values()):
-        raise InputError(f"{folder} does not answer for every image: export the model again.")
-    return found
+    return open_detect(folder)[1](images)

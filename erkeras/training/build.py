@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from erkeras import attacks, models
+from erkeras.attacks.pgd import REACH
 from erkeras.errors import InputError
 from erkeras.models import networks
 from erkeras.recipes import REGULARIZERS, Recipe
@@ -103,7 +104,7 @@ def _build_adversary(recipe: Recipe) -> Attack | None:
         return None
     threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
     attack = attacks.DivergencePGD if recipe.objective == "trades" else attacks.PGD
-    ratio = recipe.step_ratio or (1.25 if recipe.steps == 1 else 2.5 / recipe.steps)
+    ratio = recipe.step_ratio or (1.25 if recipe.steps == 1 else REACH / recipe.steps)
     return attack(threat, steps=recipe.steps, step_size=ratio * threat.epsilon, structured=recipe.structured)
 
 

@@ -261,16 +261,10 @@ def test_structured_starts_out_of_place_are_refused(settings):
         PGD(**settings)
 
 
-def test_a_step_without_end_is_refused_or_leaves_pixels_numbers():
+def test_a_step_without_end_is_refused():
     """Infinity times a gradient of 0 is no number."""
-    images = np.full((1, 2, 2, 1), 0.5, np.float32)
-    model = linear_model(np.array([[1.0, 0], [0, 0], [0, 0], [0, 0]]))
-    try:
-        attack = PGD(ThreatModel("l_inf", 0.1), steps=2, step_size=float("inf"))
-    except InputError:
-        return
-    found = attack.perturb(model, tf.constant(images), tf.constant([0]), tf.constant([0, 0]))
-    assert np.isfinite(found).all()
+    with pytest.raises(InputError, match="step_size is inf: give a finite number"):
+        PGD(ThreatModel("l_inf", 0.1), steps=2, step_size=float("inf"))
 
 
 def test_names_tell_the_losses_apart():

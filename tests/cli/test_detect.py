@@ -90,7 +90,7 @@ def test_detect_refuses(anywhere, saved_model):
     cases += [(anywhere / "text.png", "not an image"), (anywhere / "empty", "empty has no images")]
     for path, message in cases:
         refused(run("detect", saved_model, path), message)
-    refused(run("detect", anywhere, image(anywhere / "good.png")), "has no card.json")
+    refused(run("detect", anywhere, image(anywhere / "good.png")), "has no model")
     refused(run("detect", anywhere / "missing", "good.png"), "missing does not exist")
     refused(run("detect", saved_model), "Missing argument")
 

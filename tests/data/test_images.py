@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from erkeras.data import read_labelled_paths
-from erkeras.data.images import count_channels
+from erkeras.data.decoding import count_channels
 from erkeras.errors import InputError
 
 

@@ -69,14 +69,14 @@ def test_a_whole_question_is_taken(saved_model, undefended, silent):
     ("options", "message"),
     [
         ({"pair": None}, r"^--table needs an undefended model \(none or e-cla\) and one with a code: give both\.$"),
-        ({"iterations": 5}, r"^iterations was given without the attack cw: leave it out, or add cw\.$"),
-        ({"confidence": 0.5}, r"^confidence was given without the attack cw: leave it out, or add cw\.$"),
+        ({"iterations": 5}, r"^iterations was given without the attack cw: leave it out, or add one\.$"),
+        ({"confidence": 0.5}, r"^confidence was given without the attack cw: leave it out, or add one\.$"),
         ({"confidence": 0.0}, "^confidence was given without the attack cw"),
-        ({"cw_bound": 0.1}, r"^cw bound was given without the attack cw: leave it out, or add cw\.$"),
+        ({"cw_bound": 0.1}, r"^cw bound was given without the attack cw: leave it out, or add one\.$"),
         ({"limit": 9}, r"^limit was given without the attack cw or the adaptive attacker: leave it out, or add one\.$"),
         (
             {"steps": 5, "pair": ("fgsm", "fgsm")},
-            r"^steps was given without the attack pgd: leave it out, or add pgd\.$",
+            r"^steps was given without the attack pgd: leave it out, or add one\.$",
         ),
         ({"step_size": 0.1, "pair": ("cw", "fgsm")}, "^step size was given without the attack pgd"),
     ],

@@ -107,6 +107,17 @@ def test_a_record_that_is_not_finished_is_refused(record, split):
         verified(record, split)
 
 
+def test_a_record_without_a_seed_is_attacked_again_by_the_seed_0(record, split):
+    """As one that was made by hand: settings.json need not name a seed."""
+    path = record.folder / "settings.json"
+    known = json.loads(path.read_text())
+    del known["seed"]
+    path.write_text(json.dumps(known))
+    found = verify_record(record.folder, model, images=split, again=100)
+    assert found.again == 100
+    assert any("attacked again" in claim for claim in found.false_claims)  # it was made by the seed 3
+
+
 def test_what_is_no_record_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "missing"):
         for look in (verify_record, find_recorded):

@@ -119,6 +119,16 @@ def test_predict_and_embed_are_inference(tiny_model, images):
     )
 
 
+def test_bytes_are_images_in_arrays_and_in_data_sets(tiny_model, images, labels):
+    pixels = (255 * images).astype(np.uint8)
+    batches = tf.data.Dataset.from_tensor_slices((pixels, labels)).batch(6)
+    histories = [
+        tiny_model().fit(given, answers, batch_size=size, shuffle=False, verbose=0).history["loss"]
+        for given, answers, size in ((pixels, labels, 6), (pixels / np.float32(255), labels, 6), (batches, None, None))
+    ]
+    np.testing.assert_allclose(histories, [histories[0]] * 3, rtol=1e-6)
+
+
 def test_takes_a_tf_dataset_with_a_short_last_batch(tiny_model, images, labels):
     expected = tiny_model()
     expected.fit(images, labels, batch_size=5, shuffle=False, verbose=0)
