@@ -20,6 +20,9 @@ from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGN
 #: Where TensorFlow Serving looks for requests to run before a version takes its first one.
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 
+#: Images that `open_detect` sends through the graph at a time.
+DETECT_BATCH = 256
+
 
 def export_saved_model(detector: Detector, folder: str | Path) -> None:
     """Writes the detector's model, and the detector, as a SavedModel that needs no erkeras.
@@ -226,10 +229,10 @@ def open_detect(folder: str | Path) -> tuple[tuple[int, int, int], Callable[[np.
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{folder} does not detect as our exports do: export it with a detector.") from error
 
-    def detect(images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
-        starts = range(0, len(images), batch_size)
+    def detect(images: np.ndarray) -> dict[str, np.ndarray]:
+        starts = range(0, len(images), DETECT_BATCH)
         try:
-            parts = [signature(images=tf.constant(images[start : start + batch_size])) for start in starts]
+            parts = [signature(images=tf.constant(images[start : start + DETECT_BATCH])) for start in starts]
             found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
         except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
             raise InputError(f"{folder} does not detect as our exports do: export the model again.") from error
