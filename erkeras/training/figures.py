@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Through a purifier, which makes each look at an image thousands of times dearer: one internal batch of images, and
 #: PGD-10 with one restart.
-PURIFIED_IMAGES, _PURIFIED_STEPS = 128, 10
+_PURIFIED_IMAGES, _PURIFIED_STEPS = 128, 10
 #: With fewer successful attacks on validation images, the detector learns from all attacked ones.
 _FEWEST_POSITIVES = 10
 #: Images of each class that the detector's densities stand on, and the centres that they are reduced to in a compact
@@ -36,6 +36,13 @@ def attacks_of(job: Job) -> tuple[FGSM, PGD]:
     if job.recipe.generator_updates:
         return report_attacks(threat, steps=_PURIFIED_STEPS, restarts=1)
     return report_attacks(threat, restarts=job.restarts)
+
+
+def limit_of(job: Job) -> int | None:
+    """Says how many test images a job attacks, or None for all."""
+    if not job.recipe.generator_updates:
+        return job.limit
+    return min(job.limit or _PURIFIED_IMAGES, _PURIFIED_IMAGES)
 
 
 def evaluate(model: Any, split: Split, job: Job, progress: Progress, stage: str) -> Robustness:

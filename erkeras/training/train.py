@@ -78,7 +78,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
 
 def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output: Path, progress: Progress) -> Card:
     """Attacks a trained model, fits its detector, and writes `output` by way of the folder `partial`."""
-    test = dataset.test.sample(_limit(job), job.seed)
+    test = dataset.test.sample(figures.limit_of(job), job.seed)
     robustness = figures.evaluate(trained.model, test, job, progress, "attacking")
     report = figures.report(job, test, robustness, _baseline(job, dataset, test, progress))
     warnings = list(trained.entry.warnings)
@@ -139,12 +139,6 @@ def _fit(job: Job, dataset: Dataset, folder: Path, progress: Progress) -> _Train
         generator_last_epoch=of_generator.history[-1] if gan is not None else None,
     )
     return _Trained(model, entry)
-
-
-def _limit(job: Job) -> int | None:
-    if not job.recipe.generator_updates:
-        return job.limit
-    return min(job.limit or figures.PURIFIED_IMAGES, figures.PURIFIED_IMAGES)
 
 
 def _baseline(job: Job, dataset: Dataset, test: Split, progress: Progress) -> Summary | None:

@@ -46,7 +46,13 @@ def test_behind_a_purifier_pgd_is_short_and_starts_once():
     recipe = find_recipe("default", "digits", SHAPE, "defense-gan")
     _, pgd = figures.attacks_of(Job("digits", recipe, restarts=5))
     assert (pgd.steps, pgd.restarts) == (10, 1)
-    assert figures.PURIFIED_IMAGES == 128
+
+
+@pytest.mark.parametrize(("limit", "plain", "purified"), [(None, None, 128), (20, 20, 20), (500, 500, 128)])
+def test_behind_a_purifier_fewer_images_are_attacked(limit, plain, purified):
+    behind = find_recipe("default", "digits", SHAPE, "defense-gan")
+    for recipe, images in ((RECIPE, plain), (behind, purified)):
+        assert figures.limit_of(Job("digits", recipe, limit=limit)) == images
 
 
 def test_a_report_says_what_was_asked_and_found(attacked):
