@@ -37,8 +37,9 @@ def test_many_features_and_centres_are_as_few():
         np.testing.assert_allclose(found[:, label], reference.score_samples(queries.astype(np.float64)), rtol=1e-6)
 
 
-def test_bandwidth_has_the_highest_leave_one_out_likelihood(points):
-    features, labels = points
+@pytest.mark.parametrize("unit", [0.01, 1, 100])
+def test_bandwidth_has_the_highest_leave_one_out_likelihood(points, unit):
+    features, labels = np.float32(unit) * points[0], points[1]
 
     def likelihood(bandwidth):
         total = 0.0

@@ -49,6 +49,13 @@ def test_er_scales_and_a_unit_that_never_fires_does_no_harm(model, data):
     np.testing.assert_allclose(detector.scale, codes.std(axis=0), rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [KDDetector, ERDetector])
+def test_its_densities_stand_on_a_thousand_images_of_a_class_unless_asked_otherwise(kind, model):
+    images = np.random.default_rng(0).uniform(size=(1006, 8, 8, 1)).astype(np.float32)
+    labels = np.repeat([0, 1, 2], [1002, 2, 2])
+    assert kind(model).fit(images, labels).densities.counts.tolist() == [1000, 2, 2]
+
+
 def test_reduced_it_stands_on_fewer_centres_and_has_to_be_calibrated_again(fitted, data):
     images, _, odd = data
     fitted.calibrate(images[300:], odd)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from erkeras.attacks import FGSM, PGD, CarliniWagner
+from erkeras.attacks import FGSM, PGD, AdaptiveAttack, CarliniWagner
 from erkeras.data import load_dataset
 from erkeras.detection import Regression, fit_named_detector
 from erkeras.evaluation import draw_scores, evaluate_robustness, protocol
@@ -126,6 +126,25 @@ def test_the_adaptive_attacker_does_no_worse(seen, halves, model):
     alone = protocol.accuracy_under(model, part, ATTACKS["pgd"], 0, Progress(), "alone")
     assert found["acc_com"] >= alone - 0.05
     assert found["acc_nadv"] == seen.cell("pgd", "pgd", ALL, None).criteria.acc_nadv
+
+
+def test_what_the_classifier_keeps_is_counted_of_what_it_gets_right(halves, model):
+    part = halves[1].clean.take(np.arange(40))
+    logits = model.predict(part.images, verbose=0)
+    right = np.flatnonzero(logits.argmax(axis=1) == part.labels)
+    # Labels that were wrong when clean, on either side of the prediction, and that no attack has to break.
+    labels = logits.argmin(axis=1)
+    labels[right[::2]] = part.labels[right[::2]]
+    mixed = dataclasses.replace(part, labels=labels)
+    assert (labels < logits.argmax(axis=1)).any() and (labels > logits.argmax(axis=1)).any()
+    found = protocol.accuracy_under(model, mixed, ATTACKS["pgd"], 0, Progress(), "alone")
+    restarts = AdaptiveAttack(ATTACKS["pgd"]).attempts
+    attack = dataclasses.replace(ATTACKS["pgd"], restarts=restarts)
+    kept = part.take(right[::2])
+    assert found == np.mean(~attack(model, kept.images, kept.labels, indices=kept.indices).success)
+    none = part.take(right[1::2])
+    none = dataclasses.replace(none, labels=logits.argmin(axis=1)[right[1::2]])
+    assert protocol.accuracy_under(model, none, ATTACKS["pgd"], 0, Progress(), "alone") is None
 
 
 def test_scores_are_drawn(seen, tmp_path):

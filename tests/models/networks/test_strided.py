@@ -16,6 +16,17 @@ def test_large_mnist_network_is_the_authors():
     assert sum(isinstance(layer, layers.BatchNormalization) for layer in classifier.layers) == 2
 
 
+def test_stl10_network_is_the_authors():
+    encoder, _ = build_networks("stl10", (96, 96, 3), 16, 10)
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, layers.Conv2D)]
+    assert [(layer.filters, layer.kernel_size[0], layer.strides[0], layer.padding) for layer in convolutions] == [
+        *((filters, 4, 2, "same") for filters in (128, 256, 512, 1024, 2048)),
+        (2048, 3, 2, "valid"),
+    ]
+    assert not any(layer.use_bias for layer in convolutions)
+    assert convolutions[-1].output.shape == (None, 1, 1, 2048)
+
+
 def test_the_smallest_image_of_the_stl10_network():
     assert build_networks("stl10", (65, 65, 3), 4, 10)[0].output_shape == (None, 4)
 
