@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
