@@ -18,10 +18,10 @@ from erkeras.saved import Card
 from . import console
 from .options import (
     COUNT,
-    EPSILON,
     HOW_MANY,
     HOW_STRONG,
     PATH,
+    RADIUS,
     SEED_RANGE,
     WHAT,
     WHERE_TO,
@@ -70,7 +70,16 @@ RECIPE = "Instead of what the recipe says"
     "--baseline", is_flag=True, panel=WHAT, help="Train the same network without any defense too, to compare."
 )
 @click.option(
-    "--epsilon", type=EPSILON, panel=HOW_STRONG, help="Evaluate the model in this l_inf ball, in [0, 1] pixels."
+    "--norm",
+    type=click.Choice(["l_inf", "l2"]),
+    panel=HOW_STRONG,
+    help="Measure epsilon in this norm, in training and evaluation.  [default: l_inf]",
+)
+@click.option(
+    "--epsilon",
+    type=RADIUS,
+    panel=HOW_STRONG,
+    help="Evaluate the model in this ball, in [0, 1] pixels; at most 1 in l_inf.",
 )
 @click.option(
     "--training-ratio",
@@ -100,6 +109,22 @@ RECIPE = "Instead of what the recipe says"
     type=FiniteFloat(0, min_open=True),
     panel=RECIPE,
     help="Train encoder and classifier at this rate.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "adamw", "sgd"]),
+    panel=RECIPE,
+    help="Train encoder and classifier by this optimizer; sgd has Nesterov's momentum.",
+)
+@click.option(
+    "--momentum", type=FiniteFloat(0, 1, max_open=True), panel=RECIPE, help="Give sgd this momentum.  [default: 0.9]"
+)
+@click.option(
+    "--weight-decay",
+    type=FiniteFloat(0),
+    panel=RECIPE,
+    help="Take the learning rate times this fraction off each weight in each step of adamw or sgd. PyTorch's figure "
+    "for SGD is to be divided by 1 - momentum.",
 )
 @click.option(
     "--regularizer",
@@ -144,6 +169,12 @@ RECIPE = "Instead of what the recipe says"
 )
 @click.option(
     "--bfloat16/--no-bfloat16", default=None, panel=RECIPE, help="Run the passes of training's PGD in bfloat16."
+)
+@click.option(
+    "--mixed-precision/--float32",
+    default=None,
+    panel=RECIPE,
+    help="Train in mixed bfloat16, which a GPU runs faster. The trained model computes in float32.",
 )
 @click.option(
     "--limit",
@@ -241,6 +272,8 @@ def train(
 def _recipe(name: str, dataset: str, defense: str, overrides: dict[str, Any]) -> Recipe:
     recipe = recipes.find_recipe(name, dataset, data.check_dataset(dataset), defense)
     given = {name: value for name, value in overrides.items() if value is not None}
+    if given.get("norm", recipe.norm) != recipe.norm and "epsilon" not in given:
+        raise InputError(f"no epsilon is known for {dataset} and the norm {given['norm']}: give --epsilon.")
     recipe = dataclasses.replace(recipe, **given)
     recipes.check_effect(recipe, given)
     return recipe

@@ -26,7 +26,7 @@ from erkeras.randomness import StepStream
 
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
-_OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
+OPTIMIZERS = ("optimizer", "critic_optimizer", "regularizer_optimizer")
 _OPTIONS = ("clean_fraction", "epsilon_warm_up", "inner_bfloat16", "passes", "seed")
 _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "prior")
 
@@ -321,7 +321,7 @@ class ERClassifier(ImageModel):
         if not self.compiled:
             return {}
         config = {name: value for name, value in super().get_compile_config().items() if "loss" not in name}
-        return {**config, **{name: _serialize(getattr(self, name)) for name in _OPTIMIZERS}}
+        return {**config, **{name: _serialize(getattr(self, name)) for name in OPTIMIZERS}}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # The optimizers were saved with or without the scaling of their losses.

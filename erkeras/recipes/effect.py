@@ -23,6 +23,8 @@ _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "bfloat16": (_attacked, "training on attacked images"),
     "structured": (_attacked, "training on attacked images"),
     "steps": (_attacked, "training on attacked images"),
+    "weight_decay": (lambda recipe: recipe.optimizer != "adam", "the optimizer adamw or sgd"),
+    "momentum": (lambda recipe: recipe.optimizer == "sgd", "the optimizer sgd"),
     "regularizer": (_regularized, "a coefficient above 0"),
     "coupling": (
         lambda recipe: _regularized(recipe) and recipe.regularizer != "gaussian-kl",

@@ -17,7 +17,8 @@ class Recipe:
         code_size: k.
         bottleneck: whether there is a code at all, or the last hidden layer goes straight into the logits.
         epochs, batch_size: of training.
-        epsilon: l_inf radius in which the model is evaluated, in [0, 1] pixels.
+        epsilon: radius in which the model is evaluated, in [0, 1] pixels.
+        norm: "l_inf" or "l2", of epsilon, in training and evaluation.
         training_ratio: the adversary of training acts with training_ratio x epsilon.
         steps: its PGD steps.
         step_ratio: length of a step, as a fraction of the adversary's epsilon. None for 2.5 / steps, and for 1.25
@@ -27,6 +28,10 @@ class Recipe:
         learning_rate: of encoder and classifier (Algorithm 1, line 8).
         one_cycle: the learning rate rises linearly over the first 30% of all steps, then falls as a cosine; else
             it is constant.
+        optimizer: of encoder and classifier: "adam", "adamw", or "sgd", whose momentum is Nesterov's.
+        momentum: of "sgd".
+        weight_decay: of "sgd" and "adamw", as Keras counts it: each step takes learning rate x weight_decay x weight
+            off each weight. PyTorch's SGD takes it through the momentum: its 5e-4 is 5e-4 / (1 - momentum) here.
         objective: "cross-entropy", or "trades", whose adversary ascends the KL divergence too.
         beta: what robustness weighs in TRADES.
         regularizer: "wasserstein", "mmd", "gaussian-kl" (which makes the code stochastic), or MODULE:CLASS, a
@@ -37,6 +42,8 @@ class Recipe:
         critic_learning_rate: line 7.
         regularizer_learning_rate: line 9, under "separate".
         bfloat16: the adversary's passes in bfloat16.
+        mixed_precision: train encoder and classifier in Keras' mixed_bfloat16, for a GPU. The trained model computes
+            in float32.
         structured: fraction of the adversary's starts that are stripes and blocks; see `PGD`.
         averaging: decay of the average of the weights that the trained model takes; 0 for the weights themselves.
         keep_best: take the epoch of the highest robust validation accuracy instead of the last; see `KeepBest`.
@@ -51,7 +58,7 @@ class Recipe:
             can make; see `DefenseGAN`.
 
     Raises:
-        InputError: for a regularizer where there is no code.
+        InputError: for a regularizer where there is no code, another norm, or an epsilon above 1 in l_inf.
     """
 
     network: str
@@ -61,6 +68,7 @@ class Recipe:
     epsilon: float
     defense: str = "er-classifier"
     bottleneck: bool = True
+    norm: str = "l_inf"
     training_ratio: float = 1.0
     steps: int = 7
     step_ratio: float | None = None
@@ -68,6 +76,9 @@ class Recipe:
     clean_fraction: float = 0.0
     learning_rate: float = 2e-3
     one_cycle: bool = True
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
     objective: str = "cross-entropy"
     beta: float = 6.0
     regularizer: str = "wasserstein"
@@ -79,6 +90,7 @@ class Recipe:
     critic_learning_rate: float = 1e-3
     regularizer_learning_rate: float = 1e-4
     bfloat16: bool = False
+    mixed_precision: bool = False
     structured: float = 0.0
     averaging: float = 0.0
     keep_best: bool = False
@@ -92,6 +104,10 @@ class Recipe:
     purifier_step_size: float = 30.0
 
     def __post_init__(self) -> None:
+        if self.norm not in ("l_inf", "l2"):
+            raise InputError(f"the norm of the recipe is {self.norm!r}: give l_inf or l2.")
+        if self.norm == "l_inf" and self.epsilon > 1:
+            raise InputError(f"epsilon is {self.epsilon:g} in l_inf: give a number from 0 to 1, in [0, 1] pixels.")
         if self.coefficient and not self.bottleneck:
             raise InputError(
                 f"the coefficient (lambda) is {self.coefficient:g} for a network without a code (--defense "

@@ -39,9 +39,10 @@ def _training(card: Card) -> str:
     if card.job is None or card.training is None:
         return ""
     recipe = card.job.recipe
+    radius = f"{_norm(recipe)}epsilon"
     return f"""\
 **Training.** Network `{recipe.network}`, code size {recipe.code_size}, {recipe.epochs} epochs, batch
-{recipe.batch_size}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {card.job.seed}; evaluated at epsilon
+{recipe.batch_size}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {card.job.seed}; evaluated at {radius}
 {recipe.epsilon:g}. All settings are in `card.json`.{_kept(card.training)}"""
 
 
@@ -55,7 +56,11 @@ def _adversary(recipe: Recipe) -> str:
     if not epsilon:
         return "clean images"
     trades = f", TRADES with beta {recipe.beta:g}" if recipe.objective == "trades" else ""
-    return f"PGD-{recipe.steps} at epsilon {epsilon:.4g}{trades}"
+    return f"PGD-{recipe.steps} at {_norm(recipe)}epsilon {epsilon:.4g}{trades}"
+
+
+def _norm(recipe: Recipe) -> str:
+    return "" if recipe.norm == "l_inf" else f"{recipe.norm} "
 
 
 def _regularizer(recipe: Recipe) -> str:

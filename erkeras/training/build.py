@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -34,12 +35,15 @@ def build_model(
         seed: of the weights, and of training's random numbers.
 
     Raises:
-        InputError: for a network or a regularizer that does not exist.
+        InputError: for a network, a regularizer or an optimizer that does not exist.
     """
     keras.utils.set_random_seed(seed)
     total_steps = recipe.epochs * steps_per_epoch
+    with _policy(recipe):
+        encoder, classifier = _build_networks(recipe, image_shape, classes)
     model = models.ERClassifier(
-        *_build_networks(recipe, image_shape, classes),
+        encoder,
+        classifier,
         regularizer=_build_regularizer(recipe),
         adversary=_build_adversary(recipe),
         objective=models.TRADES(recipe.beta) if recipe.objective == "trades" else None,
@@ -49,14 +53,8 @@ def build_model(
         passes=recipe.passes,
         seed=seed,
     )
-    rate: Any = recipe.learning_rate
-    if recipe.one_cycle:
-        rising = max(1, round(0.3 * total_steps))
-        rate = keras.optimizers.schedules.CosineDecay(
-            rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
-        )
     model.compile(
-        keras.optimizers.Adam(rate, use_ema=recipe.averaging > 0, ema_momentum=recipe.averaging),
+        _build_optimizer(recipe, total_steps),
         critic_optimizer=keras.optimizers.Adam(recipe.critic_learning_rate),
         regularizer_optimizer=keras.optimizers.Adam(recipe.regularizer_learning_rate),
     )
@@ -75,6 +73,42 @@ def build_gan(recipe: Recipe, image_shape: Sequence[int], seed: int) -> Wasserst
     )
     model.compile(*(keras.optimizers.Adam(recipe.generator_learning_rate, 0.5, 0.9) for _ in range(2)))
     return model
+
+
+def _build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
+    """Line 8's."""
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "adam": (keras.optimizers.Adam, {}),
+        "adamw": (keras.optimizers.AdamW, {"weight_decay": recipe.weight_decay}),
+        "sgd": (
+            keras.optimizers.SGD,
+            {"momentum": recipe.momentum, "nesterov": True, "weight_decay": recipe.weight_decay},
+        ),
+    }
+    if recipe.optimizer not in kinds:
+        raise InputError(f"there is no optimizer {recipe.optimizer!r}: give one of {', '.join(kinds)}.")
+    if recipe.weight_decay and recipe.optimizer == "adam":
+        raise InputError(f"weight decay is {recipe.weight_decay:g} with adam, which has none: give adamw or sgd.")
+    rate: Any = recipe.learning_rate
+    if recipe.one_cycle:
+        rising = max(1, round(0.3 * total_steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
+        )
+    kind, options = kinds[recipe.optimizer]
+    return kind(rate, use_ema=recipe.averaging > 0, ema_momentum=recipe.averaging, **options)
+
+
+@contextlib.contextmanager
+def _policy(recipe: Recipe) -> Iterator[None]:
+    """What Keras computes new layers in."""
+    before = keras.config.dtype_policy()
+    if recipe.mixed_precision:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
@@ -102,7 +136,8 @@ def _build_regularizer(recipe: Recipe) -> Regularizer | None:
 def _build_adversary(recipe: Recipe) -> Attack | None:
     if not recipe.epsilon * recipe.training_ratio:
         return None
-    threat = ThreatModel("l_inf", min(recipe.epsilon * recipe.training_ratio, 1.0))
+    epsilon = recipe.epsilon * recipe.training_ratio
+    threat = ThreatModel(recipe.norm, min(epsilon, 1.0) if recipe.norm == "l_inf" else epsilon)
     attack = attacks.DivergencePGD if recipe.objective == "trades" else attacks.PGD
     ratio = recipe.step_ratio or (1.25 if recipe.steps == 1 else REACH / recipe.steps)
     return attack(threat, steps=recipe.steps, step_size=ratio * threat.epsilon, structured=recipe.structured)

@@ -32,7 +32,7 @@ _IMAGES, _COMPACT_CENTRES = 1000, 50
 
 def attacks_of(job: Job) -> tuple[FGSM, PGD]:
     """Makes the attacks that a job reports."""
-    threat = ThreatModel("l_inf", job.recipe.epsilon)
+    threat = ThreatModel(job.recipe.norm, job.recipe.epsilon)
     if job.recipe.generator_updates:
         return report_attacks(threat, steps=_PURIFIED_STEPS, restarts=1)
     return report_attacks(threat, restarts=job.restarts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import keras
 from erkeras import data, models
 from erkeras.data import Dataset
 from erkeras.errors import InputError
+from erkeras.models.er_classifier import OPTIMIZERS
 from erkeras.progress import Progress
 from erkeras.recipes import Job
 from erkeras.training.build import build_model
@@ -109,7 +111,18 @@ def fit_model(
         validation_data=(validation.images, validation.labels),
         validation_batch_size=250,
     )
-    return model
+    return _in_float32(model, job, dataset, steps) if recipe.mixed_precision else model
+
+
+def _in_float32(model: ERClassifier, job: Job, dataset: Dataset, steps: int) -> ERClassifier:
+    """The same model and optimizers, whose layers compute in float32: what is attacked and served is not rounded."""
+    recipe = dataclasses.replace(job.recipe, mixed_precision=False)
+    plain = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+    parts = [(plain, model), *((getattr(plain, name), getattr(model, name)) for name in OPTIMIZERS)]
+    for to, of in parts:
+        for variable, trained in zip(to.variables, of.variables, strict=True):
+            variable.assign(trained)
+    return plain
 
 
 def fit_generator(

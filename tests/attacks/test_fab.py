@@ -106,6 +106,47 @@ def test_first_step_ends_on_the_nearest_of_the_linearised_boundaries(network, po
     assert not all(chosen)  # the nearest is not simply the second label
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("most", [1.0, 0.2])
+def test_a_step_weighs_both_projections_and_steps_back_from_what_is_adversarial(norm, most):
+    """Algorithm 1 of the paper, in float64, on a linear model."""
+    random = np.random.default_rng(3)
+    matrix = random.normal(size=(12, 4))
+    model = linear_model(matrix)
+    images, labels = points_of(model, (30, 3, 2, 2))
+    attack = FAB(ThreatModel(norm, 0.1, -1.0, 2.0), targets=1, alpha_max=most, overshoot=1.05, beta=0.9)
+    batch = batch_of(images, labels, model)
+    starts = (images + random.uniform(-0.3, 0.3, images.shape)).astype(np.float32)
+    asked = []
+
+    def recorded(candidates):
+        asked.append(candidates)
+        return model(candidates)
+
+    state = attack.step(recorded, batch, {**first_state(attack, batch), "point": tf.constant(starts)})
+    moved, points, clean = asked[-1].numpy(), state["point"].numpy(), batch.clean_logits.numpy()
+    predictions = model(asked[-1]).numpy().argmax(axis=1)
+    order, alphas = np.inf if norm == "l_inf" else 2, []
+    for row, label in enumerate(labels):
+        target = np.argsort(-clean[row])[1]
+        image, start = (part[row].ravel().astype(np.float64) for part in (images, starts))
+        weights = matrix[:, target] - matrix[:, label]
+        step, image_step = (
+            to_hyperplane(place, weights, -weights @ (place - 0.5), norm, -1.0, 2.0) for place in (start, image)
+        )
+        length, image_length = (np.linalg.norm(part, order) for part in (step, image_step))
+        alpha = min(length / (length + image_length), most)
+        expected = (1 - alpha) * (start + 1.05 * step) + alpha * (image + 1.05 * image_step)
+        expected = np.clip(expected, -1, 2)
+        np.testing.assert_allclose(moved[row].ravel(), expected, atol=1e-4)
+        broken = predictions[row] != label
+        back = image + 0.9 * (expected - image) if broken else expected
+        np.testing.assert_allclose(points[row].ravel(), back, atol=1e-4)
+        alphas.append(alpha)
+    assert 0 <= np.mean(np.array(alphas) == most) < 0.95
+    assert 0.1 < np.mean(predictions != labels) < 1
+
+
 def test_first_attempt_starts_at_the_image_and_others_at_half_the_radius():
     images = tf.fill([40, 6, 6, 1], 0.5)
     for norm, epsilon in EPSILON.items():

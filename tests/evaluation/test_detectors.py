@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from erkeras.attacks.named import AttackSettings
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
 from erkeras.evaluation import DetectorComparison, Sample, compare_detectors, verify_record
@@ -171,6 +172,17 @@ def test_slow_attacks_get_500_images_of_set_ii_and_a_quarter_of_set_i(saved_mode
         ("pgd", "II"): None,
         ("cw", "I"): 8,
         ("cw", "II"): 30,
+    }
+
+
+def test_each_attack_has_its_settings_and_starts_once(saved_model):
+    asked = comparison(saved_model, pair=None, steps=3, step_size=0.02, confidence=1.0, iterations=5)
+    dataset = load_dataset("digits")
+    settings = {name: asked.evaluation(asked.subjects[0], name, "I", dataset).settings for name in asked.attacks}
+    assert settings == {
+        "fgsm": AttackSettings(("fgsm",)),
+        "pgd": AttackSettings(("pgd",), steps=3, step_size=0.02, restarts=1),
+        "cw": AttackSettings(("cw",), confidence=1.0, iterations=5),
     }
 
 

@@ -71,6 +71,30 @@ def test_robust_is_right_when_clean_and_under_every_attack(split):
     )
 
 
+@dataclass(frozen=True)
+class Nearest(Shift):
+    """Asks for the nearest image of another class, as RayS does."""
+
+    minimises = True
+
+
+def test_the_mean_boundary_distance_is_that_of_one_attack_that_crossed_every_boundary(split):
+    low = split.take(np.arange(3))  # of class 0, all right when clean
+    across = Nearest(ThreatModel("l_inf", 0.5), 0.45, "across")
+    found = evaluate_robustness(brightness, low, [across])
+    assert found.mean_boundary_distance == found.summary().mean_boundary_distance == pytest.approx(0.45, abs=1e-6)
+    with_a_wrong_one = evaluate_robustness(brightness, split.take(np.array([0, 1, 2, 6])), [across])
+    assert with_a_wrong_one.mean_boundary_distance == pytest.approx(0.45, abs=1e-6)
+    short = Nearest(ThreatModel("l_inf", 0.5), 0.12, "short")
+    for part, attacks in (
+        (low, [short]),  # leaves one image where it was
+        (low, [Shift(ThreatModel("l_inf", 0.5), 0.45)]),  # does not look for the nearest
+        (low, [across, short]),
+        (split.take(np.array([6])), [across]),  # wrong when clean
+    ):
+        assert evaluate_robustness(brightness, part, attacks).mean_boundary_distance is None
+
+
 def test_points_already_broken_leave_the_working_set(split):
     examples = evaluate_robustness(brightness, split, [UP, DOWN]).examples
     np.testing.assert_array_equal(examples.queries, [[2, 2], [2, 0], [2, 0], [2, 2], [2, 2], [2, 2], [1, 0]])

@@ -20,6 +20,7 @@ def test_its_defaults_are_an_er_classifiers():
         "epsilon": 0.15,
         "defense": "er-classifier",
         "bottleneck": True,
+        "norm": "l_inf",
         "training_ratio": 1.0,
         "steps": 7,
         "step_ratio": None,
@@ -27,6 +28,9 @@ def test_its_defaults_are_an_er_classifiers():
         "clean_fraction": 0.0,
         "learning_rate": 2e-3,
         "one_cycle": True,
+        "optimizer": "adam",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
         "objective": "cross-entropy",
         "beta": 6.0,
         "regularizer": "wasserstein",
@@ -38,6 +42,7 @@ def test_its_defaults_are_an_er_classifiers():
         "critic_learning_rate": 1e-3,
         "regularizer_learning_rate": 1e-4,
         "bfloat16": False,
+        "mixed_precision": False,
         "structured": 0.0,
         "averaging": 0.0,
         "keep_best": False,
@@ -65,3 +70,20 @@ def test_a_regularizer_asks_for_a_code():
     with pytest.raises(InputError, match=message):
         dataclasses.replace(LEAST, bottleneck=False, defense="rse")
     assert dataclasses.replace(LEAST, bottleneck=False, coefficient=0.0).coefficient == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "l1"}, "the norm of the recipe is 'l1': give l_inf or l2"),
+        ({"epsilon": 1.01}, "epsilon is 1.01 in l_inf: give a number from 0 to 1"),
+        ({"bottleneck": False}, "for a network without a code"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(LEAST, **changes)
+
+
+def test_in_l2_epsilon_may_be_larger_than_a_pixel():
+    assert dataclasses.replace(LEAST, norm="l2", epsilon=1.5).epsilon == 1.5

@@ -95,6 +95,66 @@ def test_one_cycle_begins_at_a_twenty_fifth_has_its_top_at_30_percent_and_ends_a
     assert last == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("adam", keras.optimizers.Adam, {"weight_decay": None}),
+        ("adamw", keras.optimizers.AdamW, {"weight_decay": 0.01}),
+        ("sgd", keras.optimizers.SGD, {"weight_decay": 0.01, "momentum": 0.8, "nesterov": True}),
+    ],
+)
+def test_line_8_has_the_optimizer_that_was_asked_for(name, kind, expected):
+    decay = {} if name == "adam" else {"weight_decay": 0.01}
+    model = built(optimizer=name, momentum=0.8, averaging=0.99, **decay)
+    assert type(model.optimizer) is kind
+    config = model.optimizer.get_config()
+    assert {key: config[key] for key in expected} == expected
+    assert (config["use_ema"], config["ema_momentum"]) == (True, 0.99)
+    assert type(model.critic_optimizer) is type(model.regularizer_optimizer) is keras.optimizers.Adam
+
+
+def test_weight_decay_takes_the_rate_times_itself_off_and_pytorchs_figure_is_divided_by_1_minus_momentum():
+    """PyTorch's SGD adds decay x weight to the gradient; without one, both shrink a weight alike in the long run."""
+    rate, momentum, decay = 0.01, 0.9, 0.05
+    weight = keras.Variable([1.0])
+    optimizer = built(
+        optimizer="sgd", momentum=momentum, learning_rate=rate, one_cycle=False, weight_decay=decay / (1 - momentum)
+    ).optimizer
+    optimizer = type(optimizer).from_config(optimizer.get_config())
+    expected, velocity = 1.0, 0.0
+    for _ in range(200):
+        optimizer.apply([np.zeros(1, np.float32)], [weight])
+        gradient = decay * expected
+        velocity = momentum * velocity + gradient
+        expected -= rate * (gradient + momentum * velocity)
+    assert float(weight.value[0]) == pytest.approx((1 - rate * decay / (1 - momentum)) ** 200, rel=1e-4)
+    assert float(weight.value[0]) == pytest.approx(expected, rel=0.02)
+
+
+def test_an_optimizer_that_is_none_is_refused():
+    with pytest.raises(InputError, match="there is no optimizer 'lion': give one of adam, adamw, sgd"):
+        built(optimizer="lion")
+    with pytest.raises(InputError, match=r"weight decay is 0\.001 with adam, which has none: give adamw or sgd"):
+        built(weight_decay=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["cross-entropy", "trades"])
+def test_the_adversary_is_of_the_norm(objective):
+    adversary = built(norm="l2", epsilon=0.9, training_ratio=1.5, objective=objective).adversary
+    assert adversary.threat == ThreatModel("l2", 0.9 * 1.5)
+    assert built(epsilon=0.9, training_ratio=1.5).adversary.threat == ThreatModel("l_inf", 1.0)
+
+
+def test_mixed_precision_is_of_encoder_and_classifier_but_their_ends():
+    model = built(mixed_precision=True)
+    for network in (model.encoder, model.classifier):
+        *hidden, last = (layer.dtype_policy.name for layer in network.layers)
+        assert set(hidden) == {"mixed_bfloat16"}
+        assert last == "float32"
+    assert {layer.dtype_policy.name for layer in model.regularizer.critic.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def test_a_course_of_one_step_has_one_that_rises():
     model = built(steps_per_epoch=2, epochs=1)
     np.testing.assert_allclose(rates(model, [0, 1, 2]), [0.01 / 25, 0.01, 0], atol=1e-9)

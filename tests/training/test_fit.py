@@ -1,12 +1,14 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
 from erkeras.data import load_dataset
 from erkeras.models import Checkpoint
 from erkeras.progress import Progress
-from erkeras.training import fit_model
+from erkeras.training import build_model, fit_model
+from helpers.training_state import OPTIMIZERS
 
 
 class StopAfter(Progress):
@@ -33,3 +35,28 @@ def test_an_epoch_is_gone_on_with(tmp_path, tiny_job):
     assert done.history == whole.history
     for one, other in zip(straight.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_trained_in_mixed_precision_computes_in_float32(tmp_path, tiny_job):
+    """With the weights and the optimizers' states of its training, which a checkpoint has too."""
+    recipe = dataclasses.replace(
+        tiny_job.recipe, mixed_precision=True, optimizer="sgd", learning_rate=0.1, weight_decay=1e-3, averaging=0.9
+    )
+    job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    model = fit_model(job, dataset, checkpoint)
+    assert {layer.dtype_policy.name for layer in model.encoder.layers + model.classifier.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    mixed = build_model(recipe, dataset.image_shape, dataset.classes, 17, seed=9)
+    checkpoint.restore(mixed)
+    for name in OPTIMIZERS:
+        for one, other in zip(getattr(model, name).variables, getattr(mixed, name).variables, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=one.path)
+    mixed.optimizer.finalize_variable_values(mixed.trainable_weights)
+    for one, other in zip(model.variables, mixed.variables, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+    images = dataset.test.images[:50]
+    rounded, exact = mixed(images).numpy(), model(images).numpy()
+    np.testing.assert_allclose(rounded, exact, atol=0.1)
+    assert not np.array_equal(rounded, exact)
+    assert checkpoint.history[-1]["clean_accuracy"] > 0.2

@@ -17,7 +17,7 @@ def encoder_of(image_shape: Sequence[int], hidden: Iterable[keras.layers.Layer],
             keras.Input(tuple(image_shape)),
             keras.layers.Rescaling(2.0, offset=-1.0),
             *hidden,
-            keras.layers.Dense(code_size, name="code"),
+            keras.layers.Dense(code_size, name="code", dtype=_dtype()),
         ],
         name="encoder",
     )
@@ -25,6 +25,10 @@ def encoder_of(image_shape: Sequence[int], hidden: Iterable[keras.layers.Layer],
 
 def classifier_of(code_size: int, hidden: Iterable[keras.layers.Layer], classes: int) -> keras.Model:
     """Codes `[n, code_size]` -> hidden layers -> logits `[n, classes]`."""
-    return keras.Sequential(
-        [keras.Input((code_size,)), *hidden, keras.layers.Dense(classes, name="logits")], name="classifier"
-    )
+    logits = keras.layers.Dense(classes, name="logits", dtype=_dtype())
+    return keras.Sequential([keras.Input((code_size,)), *hidden, logits], name="classifier")
+
+
+def _dtype() -> str:
+    """That of variables: what is compared with others, codes and logits, is not rounded to half a number's digits."""
+    return str(keras.config.dtype_policy().variable_dtype)
