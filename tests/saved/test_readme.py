@@ -66,7 +66,8 @@ def test_a_saved_model_says_its_detector_and_its_data():
     [
         ({"training_ratio": 0.0}, "clean images, regularizer"),
         ({"epsilon": 0.0}, "clean images, regularizer"),
-        ({"objective": "cross-entropy"}, "PGD-7 at epsilon 0.225, regularizer"),
+        ({"objective": "cross-entropy"}, "PGD-7 at l2 epsilon 0.225, regularizer"),
+        ({"norm": "l_inf"}, "PGD-7 at epsilon 0.225, TRADES"),
         ({"beta": 2.0}, "TRADES with beta 2,"),
         ({"coefficient": 0.0}, "no regularizer, seed 3"),
         ({"regularizer": "mmd", "coupling": "separate"}, "regularizer mmd with lambda 0.3 (separate)"),
