@@ -185,7 +185,7 @@ def _read(name: str, builder: Any, split: str) -> Split:
 def _without_empty_classes(
     name: str, parts: dict[str, Split], class_names: Sequence[str]
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Leaves out the classes that no training image has, as 11 of 37 in emnist/letters; labels are ranks of the rest.
+    """Leaves out the classes that no image has; a label is the rank of its class among the others.
 
     Raises:
         InputError: for an image without a label, and for a class that has other images than training images.
