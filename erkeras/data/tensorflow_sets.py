@@ -199,6 +199,8 @@ def _without_empty_classes(
                 f"{name} has the label {unknown[0]} in its split {split}, {fault}: give a set of labelled images, and "
                 "training images of every class."
             )
+    if present[-1] >= len(class_names):
+        raise InputError(f"{name} has the label {present[-1]} and {len(class_names)} classes: prepare the set again.")
     if len(present) < 2:
         raise InputError(f"{name} has training images of {len(present)} class: give a set of two classes or more.")
     ranked = {

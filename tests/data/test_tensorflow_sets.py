@@ -104,6 +104,18 @@ def test_splits_that_cannot_be_used(prepared, name, message):
         load_dataset(f"tfds:{name}")
 
 
+def test_a_label_beyond_the_classes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    prepare(tmp_path, "relabelled", {"train": numbered(60)})
+    place = tmp_path / "relabelled" / "1.0.0"
+    text = (place / "features.json").read_text()
+    assert '"numClasses": "3"' in text
+    (place / "features.json").write_text(text.replace('"numClasses": "3"', '"numClasses": "2"'))
+    (place / "label.labels.txt").write_text("0\n1\n")
+    with pytest.raises(InputError, match="tfds:relabelled has the label 2 and 2 classes: prepare the set again"):
+        load_dataset("tfds:relabelled")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
