@@ -24,8 +24,6 @@ _VALIDATION_FRACTIONS = {"mnist": 1 / 12}
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?", re.ASCII)
 _PREFIX = "tfds:"
 _WANTED = "give a set with the features image, of one size with 1 or 3 channels, and label, a class"
-
-
 #: tensorflow-datasets imports TensorFlow where it finds the name among the modules, if only to be loaded on first use.
 _PROGRAM = """
 import json, sys
@@ -120,11 +118,12 @@ def _find_builder(key: str) -> Any:
     try:
         return tfds.builder(key, data_dir=os.path.expanduser(place) if place else None)
     except Exception as error:  # whatever it and the module of the set raise
-        kind = "" if isinstance(error, tfds.core.DatasetNotFoundError) else f" ({type(error).__name__})"
+        unknown = isinstance(error, tfds.core.DatasetNotFoundError)
+        kind = "" if unknown else f" ({type(error).__name__})"
         raise InputError(
             f"there is no set {key} in tensorflow-datasets {tfds.__version__}, nor a prepared one in "
             f"{place or '~/tensorflow_datasets'}{kind}: give tfds:NAME or tfds:NAME/CONFIG as its catalog lists them."
-        ) from error
+        ) from (None if unknown else error)  # which lists all sets there are
 
 
 def _image_shape(name: str, builder: Any) -> tuple[int, int, int]:
