@@ -45,7 +45,11 @@ _SHOWN = 10
 @click.command()
 @click.argument("model", type=PATH, required=False)
 @ENDPOINT
-@click.option("--dataset", panel=WHAT, help="Attack images of this data set.  [default: what MODEL was trained on]")
+@click.option(
+    "--dataset",
+    panel=WHAT,
+    help="Attack images of this data set, named as for erkeras train.  [default: what MODEL was trained on]",
+)
 @click.option(
     "--split",
     type=click.Choice(["test", "validation"]),

@@ -35,7 +35,9 @@ from .options import (
 @click.command()
 @click.argument("models", type=PATH, nargs=-1, required=True)
 @click.option(
-    "--dataset", panel=WHAT, help="Attack images of this data set.  [default: what the models were trained on]"
+    "--dataset",
+    panel=WHAT,
+    help="Attack images of this data set, named as for erkeras train.  [default: what the models were trained on]",
 )
 @click.option("--with-detector", is_flag=True, panel=WHAT, help="Attack each model and its detector at once.")
 @MODULES

@@ -15,7 +15,13 @@ from .table import show_rows
 
 
 @click.command()
-@click.option("--dataset", default="digits", show_default=True, panel=WHAT, help="Train on this data set.")
+@click.option(
+    "--dataset",
+    default="digits",
+    show_default=True,
+    panel=WHAT,
+    help="Train on this data set, named as for erkeras train.",
+)
 @click.option(
     "--defense",
     "defenses",

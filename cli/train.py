@@ -40,8 +40,8 @@ RECIPE = "Instead of what the recipe says"
     default="digits",
     show_default=True,
     panel=WHAT,
-    help="Train on this data set: digits, mnist, cifar10, stl10, tiny_imagenet[:PATH[:CLASSES]], folder:PATH or "
-    "npz:PATH.",
+    help="Train on this data set: digits, mnist, cifar10, stl10, tiny_imagenet[:PATH[:CLASSES]], folder:PATH, npz:PATH "
+    "or tfds:NAME[/CONFIG] of tensorflow-datasets.",
 )
 @click.option(
     "--defense",

@@ -61,9 +61,9 @@ def test_every_defense_of_the_command_line_is_in_the_table():
 
 def test_every_data_set_is_in_the_table():
     text = (DOCS / "data.md").read_text()
-    names = re.findall(r"(?<!\()\b[a-z]\w+(?=,|:PATH \()", DATASET_HELP)
-    assert names == ["digits", "mnist", "cifar10", "stl10", "tiny_imagenet", "folder", "npz"]
-    assert all(re.search(rf"^\| `{name}(:PATH)?` \|", text, re.MULTILINE) for name in names)
+    names = [*dict.fromkeys(re.findall(r"\b[a-z]\w+(?=[,:])", re.sub(r"\(.*?\)", "", DATASET_HELP)))]
+    assert names == ["digits", "mnist", "cifar10", "stl10", "tiny_imagenet", "folder", "npz", "tfds"]
+    assert all(re.search(rf"^\| `{name}(:PATH|:NAME)?` \|", text, re.MULTILINE) for name in names)
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))

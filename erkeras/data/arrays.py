@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,33 +38,53 @@ def read_shape(path: Path, name: str) -> tuple[int, ...]:
     return _read(path, (name,), lambda file, size: _header(file, size)[0])[name]
 
 
+def list_arrays(path: Path, wanted: Sequence[str]) -> list[str]:
+    """Lists the names of the arrays of an .npz file.
+
+    Args:
+        path: of the file.
+        wanted: names that an error shows how to write.
+
+    Raises:
+        InputError: where the file is missing, or not an .npz.
+    """
+    with _opened(path, wanted) as (_, members):
+        return list(members)
+
+
 def _read(path: Path, names: Sequence[str], read: Any) -> dict[str, Any]:
-    form = ", ".join(f"{name}=..." for name in names)
+    with _opened(path, names) as (archive, members):
+        missing = [name for name in names if name not in members]
+        if missing:
+            listed = ", ".join(list(members)[:10]) or "none"
+            raise InputError(
+                f"{path} has the arrays {listed[:200]}: give an .npz file with the arrays {', '.join(names)}."
+            )
+        found = {}
+        for name in names:
+            info = members[name]
+            if info.file_size > max(_ALWAYS, _MOST_TIMES * info.compress_size):
+                raise InputError(
+                    f"{path} says that its array {name} has {info.file_size:,} bytes, packed into "
+                    f"{info.compress_size:,}: write so large an array with numpy.savez, which does not pack."
+                )
+            with archive.open(info) as member:
+                found[name] = read(member, info.file_size)
+        return found
+
+
+@contextmanager
+def _opened(path: Path, names: Sequence[str]) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Gives the archive and its arrays by name."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            missing = [name for name in names if name not in members]
-            if missing:
-                listed = ", ".join(list(members)[:10]) or "none"
-                raise InputError(
-                    f"{path} has the arrays {listed[:200]}: give an .npz file with the arrays {', '.join(names)}."
-                )
-            found = {}
-            for name in names:
-                info = members[name]
-                if info.file_size > max(_ALWAYS, _MOST_TIMES * info.compress_size):
-                    raise InputError(
-                        f"{path} says that its array {name} has {info.file_size:,} bytes, packed into "
-                        f"{info.compress_size:,}: write so large an array with numpy.savez, which does not pack."
-                    )
-                with archive.open(info) as member:
-                    found[name] = read(member, info.file_size)
-            return found
+            yield archive, {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give the path of an .npz file.") from None
     except InputError:
         raise
     except Exception as error:  # whatever zipfile, its decompressors and NumPy make of a damaged file
+        form = ", ".join(f"{name}=..." for name in names)
         raise InputError(
             f"{path} is not an .npz file of plain arrays: write it with numpy.savez(path, {form})."
         ) from error

@@ -21,7 +21,8 @@ class Split:
     Attributes:
         pixels: uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`; see `images`.
         labels: int32 `[n]`.
-        indices: int64 `[n]`, the position of each image in its source, by which results name it.
+        indices: int64 `[n]`, the position of each image in its source, or in the source's split where it has splits,
+            by which results name it.
     """
 
     pixels: np.ndarray
@@ -59,8 +60,8 @@ class Split:
 class Dataset:
     """A data set with train, validation and test images.
 
-    Validation images are carved from the training images by a fixed stratified seed: every choice is made on
-    them, and test images are for reporting.
+    Every choice is made on validation images, and test images are for reporting. Splits that a source lacks are carved
+    from its training images by a fixed stratified seed; see `erkeras.data.splits.complete`.
 
     Attributes:
         name: as `load_dataset` takes it.

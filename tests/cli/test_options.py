@@ -100,6 +100,20 @@ def test_ranges_that_several_commands_share(kind, taken, refused):
         assert refusal(kind, text)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("mnist", "mnist"),
+        ("folder:data/animals", "folder-data-animals"),
+        ("npz:set.npz", "npz-set.npz"),
+        ("tfds:fashion_mnist", "tfds-fashion_mnist"),
+        ("tfds:mnist_corrupted/fog", "tfds-mnist_corrupted-fog"),
+    ],
+)
+def test_a_data_set_names_one_folder(dataset, name):
+    assert options.folder_name(dataset) == name
+
+
 def test_a_file_is_written_into_a_folder_that_exists(anywhere):
     (anywhere / "folder").mkdir()
     (anywhere / "there.json").touch()

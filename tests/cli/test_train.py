@@ -45,6 +45,8 @@ def npz(path, **arrays):
         (["--recipe", "paper"], "is for mnist, cifar10, stl10, tiny_imagenet, not for digits"),
         (["--dataset", "folder:missing"], "missing is not a folder"),
         (["--dataset", "npz:missing.npz"], "missing.npz does not exist"),
+        (["--dataset", "tfds:no_such_set"], "there is no set no_such_set in tensorflow-datasets"),
+        (["--dataset", "tfds:cats_vs_dogs"], "tfds:cats_vs_dogs has images of shape (None, None, 3)"),
         (["--dataset", "tiny_imagenet:missing:10"], "missing is not a folder: give tiny_imagenet:PATH"),
         (["--nonsense"], "No such option"),
     ],

@@ -3,9 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from erkeras.data import load_dataset
 from helpers.commands import refused, run
+from helpers.prepared import prepare
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,62 @@ def test_a_record_is_verified(record, made):
     assert result.exit_code == 0, result.output
     found = json.loads((made / "out.json").read_text())
     assert f"robust accuracy {found['robust_accuracy']:.2%} on 150 test images of digits" in result.output
+
+
+def digits_with_splits(kind, folder):
+    """Digits as a set of a user's own that has training and test images: its name."""
+    digits = load_dataset("digits")
+    parts = {name: getattr(digits, name) for name in ("train", "test")}
+    arrays = {name: (np.round(part.pixels * 255).astype(np.uint8), part.labels) for name, part in parts.items()}
+    if kind == "npz":
+        np.savez(
+            folder / "own.npz",
+            **{f"{axis}_{name}": both[row] for name, both in arrays.items() for row, axis in enumerate("xy")},
+        )
+        return "npz:own.npz"
+    if kind == "tfds":
+        prepare(folder / "sets", "own_digits", arrays, classes=10, shape=(8, 8, 1))
+        return "tfds:own_digits"
+    for name, (images, labels) in arrays.items():
+        for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / "own" / name / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(place / f"{row:04d}.png")
+    return "folder:own"
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "tfds"])
+def test_a_record_on_splits_of_a_users_own_is_verified(saved_model, anywhere, monkeypatch, kind):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(anywhere / "sets"))
+    name = digits_with_splits(kind, anywhere)
+    own, digits = load_dataset(name), load_dataset("digits")
+    assert [len(own.test), len(own.train) + len(own.validation)] == [len(digits.test), len(digits.train)]
+    for split in ("test", "validation"):
+        arguments = ["--attack", "fgsm", "--dataset", name, "--split", split, "--limit", 30, "--record", split]
+        result = run("attack", saved_model, *arguments)
+        assert result.exit_code == 0, result.output
+        result = run("verify", split, "--again", 5)
+        assert result.exit_code == 0, result.output
+        assert f"on 30 {split} images of {name}" in result.output
+        lines = [json.loads(line) for line in (anywhere / split / "examples.jsonl").read_text().splitlines()]
+        drawn = getattr(own, split).sample(30, 0)
+        assert [line["index"] for line in lines] == drawn.indices.tolist()
+        settings = json.loads((anywhere / split / "settings.json").read_text())
+        assert (settings["dataset"], settings["images_digest"]) == (name, drawn.digest)
+
+
+def test_a_record_on_a_split_that_changed_is_found_out(saved_model, anywhere):
+    name = digits_with_splits("npz", anywhere)
+    assert (
+        run("attack", saved_model, "--attack", "fgsm", "--dataset", name, "--limit", 30, "--record", "it").exit_code
+        == 0
+    )
+    with np.load("own.npz") as found:
+        arrays = dict(found)
+    np.savez("own.npz", **{**arrays, "x_train": arrays["x_train"] // 2})
+    assert run("verify", "it").exit_code == 0
+    np.savez("own.npz", **{**arrays, "x_test": arrays["x_test"] // 2})
+    refused(run("verify", "it"), "its data set had other images than this one")
 
 
 def test_a_record_of_another_model_or_version_is_refused(record, saved_model, anywhere):

@@ -1,5 +1,3 @@
-import socket
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,56 +75,6 @@ def test_npz_of_floats_and_of_whole_numbers(tmp_path, scale, kind):
 def test_npz_of_bytes_is_divided_by_255(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.full((40, 5, 4, 3), 51, np.uint8), labels=np.arange(40) % 2)
     assert load_dataset(f"npz:{tmp_path / 'set.npz'}").train.images.max() == np.float32(0.2)
-
-
-def test_tensorflow_datasets(request):
-    tfds = pytest.importorskip("tensorflow_datasets")
-    prepared = [name for name in ("mnist", "cifar10") if tfds.builder(name).is_prepared()]
-    if not prepared:
-        pytest.skip("neither mnist nor cifar10 is prepared in the folder of tensorflow-datasets")
-    for name in prepared:
-        dataset = load_dataset(name)
-        assert len(dataset.validation) == 5000
-        assert len(dataset.test) == 10000
-        assert not set(dataset.validation.indices.tolist()) & set(dataset.train.indices.tolist())
-        assert dataset.test.pixels.dtype == np.uint8
-
-
-def test_stl10_of_generated_images(monkeypatch):
-    """Its own archive is 2.6 GB; here 200 and 50 images of its shape, and the check that no others are asked for."""
-    import tensorflow as tf
-
-    tfds = pytest.importorskip("tensorflow_datasets")
-    random, asked = np.random.RandomState(0), []
-    parts = {
-        split: {"image": random.randint(0, 256, (count, 96, 96, 3), np.uint8), "label": np.arange(count) % 10}
-        for split, count in (("train", 200), ("test", 50))
-    }
-
-    def as_dataset(self, split, batch_size):
-        asked.append(split)
-        return {key: tf.constant(array) for key, array in parts[split].items()}
-
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: True)
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", as_dataset)
-    dataset = load_dataset("stl10")
-    assert asked == ["train", "test"]
-    assert check_dataset("stl10") == dataset.image_shape == (96, 96, 3)
-    assert dataset.classes == 10
-    assert [len(dataset.train), len(dataset.validation), len(dataset.test)] == [180, 20, 50]
-    np.testing.assert_array_equal(np.bincount(dataset.validation.labels), np.full(10, 2))
-    assert sorted(np.concatenate([dataset.train.indices, dataset.validation.indices])) == list(range(200))
-    for split, part in ((dataset.validation, "train"), (dataset.test, "test")):
-        np.testing.assert_array_equal(split.pixels, parts[part]["image"][split.indices])
-        np.testing.assert_array_equal(split.labels, parts[part]["label"][split.indices])
-
-
-def test_a_set_that_is_not_there_says_what_to_run(tmp_path, monkeypatch):
-    tfds = pytest.importorskip("tensorflow_datasets")
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "is_prepared", lambda self: False)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(socket.gaierror("no network")))
-    with pytest.raises(InputError, match=r"mnist is not prepared .* tfds.load\('mnist'\)"):
-        load_dataset("mnist")
 
 
 def npz(tmp_path, **arrays):

@@ -20,6 +20,7 @@ from erkeras.evaluation import Examples, Record
 from erkeras.saved import find_model, load_model, read_card
 from fuzz.damage import choose, damage_archive, damage_arrays, damage_bytes, damage_json, dump
 from helpers.commands import refused, run
+from helpers.prepared import numbered, prepare
 
 #: Seconds for one input, and KiB of memory for all.
 _LONGEST, _MOST = 20, 2**20
@@ -93,6 +94,24 @@ def test_arrays(draws, tmp_path):
             load_dataset(f"npz:{path}")
 
 
+def test_arrays_of_splits(draws, tmp_path):
+    random = np.random.RandomState(0)
+    arrays = {}
+    for split, count in (("train", 40), ("val", 6), ("test", 9)):
+        arrays[f"x_{split}"] = random.randint(0, 256, (count, 8, 8), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 3
+    path = tmp_path / "x.npz"
+    for seed in draws(250):
+        path.write_bytes(damage_arrays(arrays, np.random.RandomState(seed)))
+        with harmless(seed):
+            check_dataset(f"npz:{path}")
+            dataset = load_dataset(f"npz:{path}")
+            assert (
+                dataset.train.images.shape[1:] == dataset.validation.images.shape[1:] == dataset.test.images.shape[1:]
+            )
+            assert max(dataset.validation.labels.max(), dataset.test.labels.max()) < dataset.classes
+
+
 def test_folders(draws, tmp_path):
     for seed in draws(12):
         random = np.random.RandomState(seed)
@@ -109,6 +128,36 @@ def test_folders(draws, tmp_path):
         with harmless(seed):
             check_dataset(f"folder:{folder}")
             load_dataset(f"folder:{folder}")
+
+
+def test_folders_of_splits(draws, tmp_path):
+    for seed in draws(20):
+        random = np.random.RandomState(seed)
+        folder = tmp_path / str(seed[1])
+        odd = ("val", "valid", "Test", "extra", ".hidden", "train/cat/train", "test/new", "__MACOSX")
+        for split in ("train", "test", choose(random, ("validation", *odd))):
+            for name in ("cat", "dog", choose(random, ("", "cat", "_"))):
+                (folder / split / name).mkdir(parents=True, exist_ok=True)
+                for number in range(choose(random, (20, 20, 1, 0))):
+                    content = choose(random, IMAGES[:2])
+                    content = damage_bytes(content, random) if random.randint(100) == 0 else content
+                    (folder / split / name / f"{number}.png").write_bytes(content)
+        with harmless(seed):
+            check_dataset(f"folder:{folder}")
+            load_dataset(f"folder:{folder}")
+
+
+def test_prepared_sets(draws, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    prepare(tmp_path, "own", {"train": numbered(30), "test": numbered(6)})
+    contents = {path: path.read_bytes() for path in (tmp_path / "own").rglob("*") if path.is_file()}
+    for seed in draws(40):
+        random = np.random.RandomState(seed)
+        for path, content in contents.items():
+            path.write_bytes(damage_bytes(content, random) if random.randint(3) == 0 else content)
+        with harmless(seed):
+            check_dataset("tfds:own")
+            load_dataset("tfds:own")
 
 
 def test_tiny_imagenet(draws, tmp_path):

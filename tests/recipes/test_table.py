@@ -146,4 +146,5 @@ def test_every_row_is_in_the_test_above_and_has_a_title():
      ((17, 17, 3), "cifar10"), ((64, 64, 3), "cifar10")],
 )  # fmt: skip
 def test_a_set_of_ones_own_takes_the_recipe_of_the_set_most_like_it(shape, like):
-    assert find_recipe("default", "npz:mine.npz", shape) == find_recipe("default", like, SETS[like])
+    for name in ("npz:mine.npz", "folder:mine", "tfds:mine/small"):
+        assert find_recipe("default", name, shape) == find_recipe("default", like, SETS[like])
