@@ -154,9 +154,10 @@ def test_random_start_is_uniform_in_the_cube(per_image):
 
 
 @pytest.mark.parametrize("per_image", [False, True])
-def test_random_start_is_uniform_in_the_ball(per_image):
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1, 1), (1, 3, 1)])
+def test_random_start_is_uniform_in_the_ball(per_image, shape):
     count = 2000
-    origins = tf.fill([count, 1, 1, 3], 0.5)
+    origins = tf.fill([count, *shape], 0.5)
     seeds = tf.constant([[5, index] for index in range(count)]) if per_image else tf.constant([5, 0])
     start = tf.function(ThreatModel("l2", 0.2).random_start)(origins, seeds)
     points = (start.numpy().reshape(count, 3) - 0.5) / 0.2

@@ -55,6 +55,22 @@ def test_combined_code_of_a_functional_encoder(images):
     np.testing.assert_allclose(combined, np.concatenate([*means, parts[2]], axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_means_of_half_numbers_are_taken_in_float32(images, policy):
+    encoder = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Conv2D(3, 3, activation="relu", dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(2, dtype=policy),
+        ]
+    )
+    codes, combined = combined_code(encoder)(images)
+    assert codes.dtype == combined.dtype == "float32"
+    expected = encoder.layers[0](images).numpy().astype(np.float32).mean(axis=(1, 2))
+    np.testing.assert_allclose(combined[:, :3], expected, rtol=1e-6)
+
+
 def test_the_code_alone(images):
     encoder = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(3)])
     codes, features = feature_function(encoder, "code")(images)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from erkeras.evaluation import Examples
-from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
+from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN
 
 FIELDS = [field.name for field in dataclasses.fields(Examples)]
 
@@ -24,6 +24,10 @@ def part(start, count):
         gradients=np.stack([3 * rows, 4 * rows], axis=1),
         images=np.broadcast_to(rows[:, None, None, None], (count, 2, 2, 1)).astype(np.float32),
     )
+
+
+def test_what_records_on_disk_call_the_fates_of_images():
+    assert (STANDING, WRONG_WHEN_CLEAN, UNANSWERED) == (-1, -2, -3)
 
 
 def test_joined_parts_are_the_whole_in_their_order():

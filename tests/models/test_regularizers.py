@@ -154,6 +154,12 @@ def test_mmd_is_what_its_definition_says():
     assert regularizer.trainable_variables == []
 
 
+def test_mmd_has_the_scales_of_tolstikhin_et_al():
+    codes, samples = normal(0.7)[:9], normal(seed=1)[:11]
+    expected = mmd_slowly(codes.numpy().astype(float), samples.numpy().astype(float), (0.1, 0.2, 0.5, 1, 2, 5, 10))
+    assert float(MaximumMeanDiscrepancy().update(codes, samples, None)) == pytest.approx(expected, abs=1e-6)
+
+
 def test_mmd_is_zero_for_equal_samples_and_grows_with_the_shift():
     regularizer = MaximumMeanDiscrepancy(1.0)
     samples = normal()
