@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from erkeras.detection.features import combined_code, feature_function
@@ -66,7 +67,7 @@ def test_means_of_half_numbers_are_taken_in_float32(images, policy):
         ]
     )
     codes, combined = combined_code(encoder)(images)
-    assert codes.dtype == combined.dtype == "float32"
+    assert (codes.dtype, combined.dtype) == (tf.as_dtype(policy.removeprefix("mixed_")), tf.float32)
     expected = encoder.layers[0](images).numpy().astype(np.float32).mean(axis=(1, 2))
     np.testing.assert_allclose(combined[:, :3], expected, rtol=1e-6)
 
