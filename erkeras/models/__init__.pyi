@@ -12,4 +12,6 @@ from .priors import StandardNormal as StandardNormal
 from .regularizers import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
 from .regularizers import Regularizer as Regularizer
 from .regularizers import WassersteinCritic as WassersteinCritic
+from .statistics import has_statistics as has_statistics
+from .statistics import refresh_statistics as refresh_statistics
 from .wasserstein_gan import WassersteinGAN as WassersteinGAN

@@ -208,7 +208,7 @@ class ERClassifier(ImageModel):
         clean_logits = None if self.adversary is None else self._inner_logits(images)  # for the log alone
 
         # 4: adversarial examples x_i by PGD, in inference mode
-        adversarial, first_attacked = self._attack_batch(images, labels, step)
+        adversarial, first_attacked = self.attack_batch(images, labels, step)
 
         # 5: z_i from the prior
         code_shape = [tf.shape(images)[0], self._code_size]
@@ -284,8 +284,8 @@ class ERClassifier(ImageModel):
     def _one_pass(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         return at_least_float32(self.classifier(self.encoder(images, training=training), training=training))
 
-    def _attack_batch(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """The batch of line 4 and the position of its first attacked image."""
+    def attack_batch(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """Makes the batch of line 4 at a step of training: its images, and the position of the first attacked one."""
         if self.adversary is None:
             return images, 0
         scale = tf.ones([], images.dtype)

@@ -45,7 +45,8 @@ class Recipe:
         mixed_precision: train encoder and classifier in Keras' mixed_bfloat16, for a GPU. The trained model computes
             in float32.
         structured: fraction of the adversary's starts that are stripes and blocks; see `PGD`.
-        averaging: decay of the average of the weights that the trained model takes; 0 for the weights themselves.
+        averaging: decay of the average of the weights that the trained model takes, with BatchNorm's statistics taken
+            anew for them on 40 batches; 0 for the weights themselves.
         keep_best: take the epoch of the highest robust validation accuracy instead of the last; see `KeepBest`.
         noise: standard deviation of the noise in front of the first convolution, in [0, 1] pixels, and twice that of
             the others (RSE); 0 for none.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Images for one update of a generator, and for each of its critic's.
 _GENERATOR_BATCH = 64
+#: Batches on which BatchNorm's statistics are taken anew for averaged weights.
+_STATISTICS = 40
 
 
 def _fit(
@@ -111,7 +113,12 @@ def fit_model(
         validation_data=(validation.images, validation.labels),
         validation_batch_size=250,
     )
-    return _in_float32(model, job, dataset, steps) if recipe.mixed_precision else model
+    if recipe.mixed_precision:
+        model = _in_float32(model, job, dataset, steps)
+    if recipe.averaging and models.has_statistics(model):
+        batches = data.training_batches(dataset.train, recipe.batch_size, job.seed, recipe.epochs, recipe.augment)
+        models.refresh_statistics(model, batches.take(_STATISTICS), recipe.epochs * steps)
+    return model
 
 
 def _in_float32(model: ERClassifier, job: Job, dataset: Dataset, steps: int) -> ERClassifier:

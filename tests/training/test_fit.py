@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from erkeras.data import load_dataset
-from erkeras.models import Checkpoint
+from erkeras.data import load_dataset, training_batches
+from erkeras.models import Checkpoint, refresh_statistics
 from erkeras.progress import Progress
 from erkeras.training import build_model, fit_model
 from helpers.training_state import OPTIMIZERS
@@ -60,3 +60,19 @@ def test_what_is_trained_in_mixed_precision_computes_in_float32(tmp_path, tiny_j
     np.testing.assert_allclose(rounded, exact, atol=0.1)
     assert not np.array_equal(rounded, exact)
     assert checkpoint.history[-1]["clean_accuracy"] > 0.2
+
+
+def test_statistics_are_taken_anew_for_averaged_weights(tmp_path, tiny_job):
+    recipe = dataclasses.replace(tiny_job.recipe, network="colour", averaging=0.9, epochs=1, steps=1, batch_size=200)
+    job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    model = fit_model(job, dataset, checkpoint)
+    other = build_model(recipe, dataset.image_shape, dataset.classes, 5, job.seed)
+    checkpoint.restore(other)
+    other.optimizer.finalize_variable_values(other.trainable_weights)
+    before = [variable.numpy() for variable in other.non_trainable_variables]
+    refresh_statistics(other, training_batches(dataset.train, 200, job.seed, 1, recipe.augment).take(40), 5)
+    for one, two in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(one, two, err_msg=one.path)
+    moved = [not np.array_equal(*pair) for pair in zip(before, other.non_trainable_variables, strict=True)]
+    assert sum(moved) >= 4  # mean and variance of two normalisations
