@@ -54,6 +54,10 @@ def test_the_threshold_is_what_a_new_natural_image_exceeds_at_that_rate(kinds, r
     assert found.false_positive_rate == rate
 
 
+def test_the_rate_is_5_percent_unless_asked_otherwise(kinds):
+    assert Regression.fit(*kinds).threshold == Regression.fit(*kinds, 0.05).threshold
+
+
 def test_so_few_natural_images_that_none_may_exceed_it(kinds):
     found = Regression.fit(kinds[0][:5], kinds[1], 0.05)
     assert not found.verdicts(kinds[0][:5]).any()
