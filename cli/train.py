@@ -123,7 +123,7 @@ RECIPE = "Instead of what the recipe says"
     "--weight-decay",
     type=FiniteFloat(0),
     panel=RECIPE,
-    help="Take the learning rate times this fraction off each weight in each step of adamw or sgd. PyTorch's figure "
+    help="Take the learning rate times this fraction off each kernel in each step of adamw or sgd. PyTorch's figure "
     "for SGD is to be divided by 1 - momentum.",
 )
 @click.option(

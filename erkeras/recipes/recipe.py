@@ -31,7 +31,8 @@ class Recipe:
         optimizer: of encoder and classifier: "adam", "adamw", or "sgd", whose momentum is Nesterov's.
         momentum: of "sgd".
         weight_decay: of "sgd" and "adamw", as Keras counts it: each step takes learning rate x weight_decay x weight
-            off each weight. PyTorch's SGD takes it through the momentum: its 5e-4 is 5e-4 / (1 - momentum) here.
+            off each weight, but biases and BatchNorm's. PyTorch's SGD takes it through the momentum: its 5e-4 is
+            5e-4 / (1 - momentum) here.
         objective: "cross-entropy", or "trades", whose adversary ascends the KL divergence too.
         beta: what robustness weighs in TRADES.
         regularizer: "wasserstein", "mmd", "gaussian-kl" (which makes the code stochastic), or MODULE:CLASS, a

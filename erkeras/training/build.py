@@ -96,7 +96,10 @@ def _build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optim
             rate / 25, total_steps - rising, warmup_target=rate, warmup_steps=rising
         )
     kind, options = kinds[recipe.optimizer]
-    return kind(rate, use_ema=recipe.averaging > 0, ema_momentum=recipe.averaging, **options)
+    optimizer = kind(rate, use_ema=recipe.averaging > 0, ema_momentum=recipe.averaging, **options)
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 @contextlib.contextmanager

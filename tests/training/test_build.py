@@ -131,6 +131,21 @@ def test_weight_decay_takes_the_rate_times_itself_off_and_pytorchs_figure_is_div
     assert float(weight.value[0]) == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_only_kernels_decay(name):
+    model = built(optimizer=name, network="colour", weight_decay=0.5, one_cycle=False)
+    variables = model.encoder.trainable_variables + model.classifier.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    model.optimizer.apply([np.zeros(variable.shape, np.float32) for variable in variables], variables)
+    kernels = [variable for variable in variables if variable.name == "kernel"]
+    others = [variable for variable in variables if variable.name != "kernel"]
+    assert {variable.name for variable in others} == {"bias", "gamma", "beta"}
+    for group, expected in ((kernels, 1 - 0.01 * 0.5), (others, 1)):
+        for variable in group:
+            np.testing.assert_allclose(variable, expected, rtol=1e-6, err_msg=variable.path)
+
+
 def test_an_optimizer_that_is_none_is_refused():
     with pytest.raises(InputError, match="there is no optimizer 'lion': give one of adam, adamw, sgd"):
         built(optimizer="lion")
