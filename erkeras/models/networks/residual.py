@@ -130,10 +130,8 @@ def _first_stride(name: str, image_shape: Sequence[int], divisor: int) -> int:
 
 def _block(features: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     activated = _activate(features)
-    if stride > 1 or features.shape[-1] != filters:
-        shortcut = _convolve(activated, filters, 1, stride)
-    else:
-        shortcut = features
+    changes = stride > 1 or features.shape[-1] != filters
+    shortcut = _convolve(activated, filters, 1, stride) if changes else features
     residual = _convolve(activated, filters, 3, stride)
     return keras.layers.Add()([shortcut, _convolve(_activate(residual), filters, 3, 1)])
 

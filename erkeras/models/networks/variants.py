@@ -52,7 +52,9 @@ def with_noise(encoder: keras.Model, standard_deviation: float) -> keras.Model:
     noises = {layers[0].name: NoiseLayer(standard_deviation)}  # by the layer that is behind
     convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D)]
     for number, layer in enumerate(convolutions[1:], 1):
-        noises[layer.name] = NoiseLayer(standard_deviation / 2, number=number)
+        before = layer.input._keras_history.operation
+        padded = isinstance(before, keras.layers.ZeroPadding2D)  # the zeros are the convolution's own
+        noises[(before if padded else layer).name] = NoiseLayer(standard_deviation / 2, number=number)
     if isinstance(encoder, keras.Sequential):
         parts = [part for layer in layers for part in (noises.get(layer.name), layer) if part]
         return keras.Sequential([keras.Input(encoder.input_shape[1:]), *parts], name="encoder")
