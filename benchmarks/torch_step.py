@@ -43,8 +43,7 @@ def torch_step(options: argparse.Namespace, how: How, networks: Networks) -> tup
     for network in (encoder, classifier, critic):
         network.to(device)
     images, labels = [batch.to(device) for batch in images], labels.to(device)
-    if how.compiled:
-        encoder.compile(), classifier.compile()
+    encode, classify = (compiled(part) if how.compiled else part for part in (encoder, classifier))
 
     def adam(*parts: torch.nn.Module) -> torch.optim.Adam:
         parameters = itertools.chain.from_iterable(part.parameters() for part in parts)
@@ -65,11 +64,11 @@ def torch_step(options: argparse.Namespace, how: How, networks: Networks) -> tup
             network.requires_grad_(not how.compiled)
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bfloat16):
             with torch.no_grad():
-                clean_logits = classifier(encoder(images))
-            adversarial = torch_pgd(lambda images: classifier(encoder(images)), images, labels, options.steps)  # line 4
+                clean_logits = classify(encode(images))
+            adversarial = torch_pgd(lambda images: classify(encode(images)), images, labels, options.steps)  # line 4
         for network in (encoder, classifier):
             network.train().requires_grad_()
-        codes = encoder(adversarial)  # 5 and 6
+        codes = encode(adversarial)  # 5 and 6
         prior_samples = torch.randn_like(codes)
 
         divergence = critic(prior_samples).mean() - critic(codes.detach()).mean()  # 7
@@ -78,12 +77,12 @@ def torch_step(options: argparse.Namespace, how: How, networks: Networks) -> tup
             for parameter in critic.parameters():
                 parameter.clamp_(-CLIP, CLIP)
 
-        logits = classifier(codes)  # 8
+        logits = classify(codes)  # 8
         loss = cross_entropy(logits, labels)
         descend(loss, optimizer)
 
         with statistics_kept(encoder):  # 9, where BatchNorm's statistics stay as line 6 has left them
-            descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
+            descend(-COEFFICIENT * critic(encode(adversarial)).mean(), regularizer_optimizer)
 
         with torch.no_grad():
             accuracies = [(each.argmax(1) == labels).float().mean() for each in (clean_logits, logits)]
@@ -102,6 +101,17 @@ def set_torch(options: argparse.Namespace) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.manual_seed(options.seed)
     return torch.device("cuda" if options.device == "gpu" else "cpu")
+
+
+def compiled(network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Compiles a network as one graph for each mode it is called in; raises an error where it cannot."""
+    import torch
+
+    def call(inputs: torch.Tensor) -> torch.Tensor:  # of a Sequential itself, only the lambdas inside are compiled
+        return network(inputs)
+
+    torch._dynamo.config.recompile_limit = 32
+    return torch.compile(call, fullgraph=True, dynamic=False)
 
 
 def check_sizes(networks: Networks, *modules: torch.nn.Module) -> None:

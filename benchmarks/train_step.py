@@ -206,7 +206,8 @@ def show(results: dict[str, Any]) -> None:
     for column in ("images/s", "min", "max", "of product", "peak MiB"):
         table.add_column(column, justify="right")
     for name, result in results["contenders"].items():
-        cells = [f"{result['images_per_second'][key]:,.0f}" for key in ("median", "min", "max")]
+        rates = [result["images_per_second"][key] for key in ("median", "min", "max")]
+        cells = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" for rate in rates]
         fraction = result["fraction_of_matrix_product"]["median"]
         table.add_row(name, *cells, f"{fraction:.0%}", f"{result['peak_memory_mib']:,.0f}")
     console.print(table)
