@@ -1,8 +1,9 @@
 """Residual networks whose blocks begin with BatchNorm and ReLU, on which papers of this field compare defenses.
 
 PreAct ResNet: He et al. 2016, "Identity Mappings in Deep Residual Networks", in the form for CIFAR-10 with four stages.
-Wide ResNet: Zagoruyko & Komodakis 2016, "Wide Residual Networks", without dropout. The first block of a stage takes its
-shortcut from behind its first ReLU, through a 1 x 1 convolution. All other shortcuts are the identity.
+Wide ResNet: Zagoruyko & Komodakis 2016, "Wide Residual Networks", without dropout. A block that changes filters or
+positions takes its shortcut from behind its first ReLU, through a 1 x 1 convolution. All other shortcuts are the
+identity. The first block's is too, as in the code that the field shares; He et al. have BatchNorm and ReLU before it.
 """
 
 from __future__ import annotations
