@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: By how much the two networks' logits may differ.
+#: By how much the two networks' logits may differ, as a fraction of the largest where that is more than 1.
 LOGIT_TOLERANCE = 1e-4
 
 
@@ -27,13 +27,13 @@ class Layer(NamedTuple):
 
 
 def plain_layers(model: Any) -> list[Layer]:
-    """The layers of a Keras model that is a chain of them (of a `Sequential`, an `ERClassifier`)."""
+    """The layers of a `Sequential` or an `ERClassifier` in their order, or of an encoder of residual.py."""
     return [
         Layer(
             type(layer).__name__,
             layer.get_config(),
             layer.get_weights(),
-            tuple(layer.input.shape[1:]),
+            tuple((layer.input[0] if isinstance(layer.input, list) else layer.input).shape[1:]),
             tuple(layer.output.shape[1:]),
         )
         for layer in _chain(model)
@@ -50,7 +50,7 @@ def _chain(model: Any) -> Iterator[Any]:
 
 
 def check_logits(ours: np.ndarray, torchs: np.ndarray) -> None:
-    if (difference := np.abs(ours - torchs).max()) > LOGIT_TOLERANCE:
+    if (difference := np.abs(ours - torchs).max()) > LOGIT_TOLERANCE * max(1.0, np.abs(ours).max()):
         raise AssertionError(f"PyTorch's logits are off by {difference:.1e}: these are not the same networks.")
 
 
@@ -63,6 +63,15 @@ def torch_network(layers: Sequence[Layer], layout: torch.memory_format) -> torch
         def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
             super().__init__()
             self.forward = function
+
+    kinds = [layer.kind for layer in layers]
+    if "Add" in kinds:
+        from residual import residual_trunk
+
+        end = kinds.index("GlobalAveragePooling2D") + 1
+        return nn.Sequential(residual_trunk(layers[:end]), *torch_network(layers[end:], layout)).to(
+            memory_format=layout
+        )
 
     modules: list[nn.Module] = []
     rows: Any = slice(None)  # of the Dense kernel after a Flatten, in the order in which PyTorch flattens

@@ -1,11 +1,12 @@
-"""Images per second of ERClassifier's training step, against a PyTorch loop that does the same work, on the CPU.
+"""Images per second of ERClassifier's training step, against a PyTorch loop that does the same work.
 
     python benchmarks/train_step.py --network mnist --json train_step.json
 
 Both sides take the same network from the same weights through Algorithm 1: a clean forward pass for the log, PGD
 (line 4), the critic (line 7), encoder and classifier (line 8), the encoder on codes computed again (line 9).
-erkeras runs as `fit` runs it, by Keras' own `make_train_function`. PyTorch runs in eager mode; both of its memory
-formats are measured and the better one counts. "bf16" is bfloat16 in the adversary's passes, on both sides.
+Both give the same logits before training, or the program ends. erkeras runs as `fit` runs it, by Keras' own
+`make_train_function`. PyTorch runs in eager mode, with `--compile` also through torch.compile; both of its memory
+formats are measured and the best counts. "bf16" is bfloat16 in the adversary's passes, on both sides.
 
 Every contender has a process, and so libraries and a peak of memory, of its own. They run in turn, a few seconds
 each, and ratios are taken within a round: a machine that slows down slows all. A matrix product in TensorFlow takes
@@ -15,60 +16,40 @@ its turns too; its rate is the ceiling that the steps are held against.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
 import math
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from networks import Layer, check_logits, plain_layers, torch_network
+from networks import Layer, plain_layers
+from step_setting import CLASSES, CLIP, COEFFICIENT, EPSILON, LEARNING_RATE, NETWORKS, Networks, training_data
+from torch_step import How, torch_step
 from workers import Worker, add_options, prepare, tensorflow_on, write
 
-if TYPE_CHECKING:
-    import torch
-
-#: name -> (image shape, code size)
-NETWORKS = {"mnist": ((28, 28, 1), 16), "mnist-large": ((28, 28, 1), 4), "digits": ((8, 8, 1), 16)}
 #: The contenders. Name -> whether the adversary's passes are in bfloat16
 KERAS = {"erkeras": False, "erkeras bf16": True}
-#: Name -> the same, and whether images are in channels_last
 TORCH = {
-    "PyTorch contiguous": (False, False),
-    "PyTorch channels_last": (False, True),
-    "PyTorch bf16 contiguous": (True, False),
-    "PyTorch bf16 channels_last": (True, True),
+    "PyTorch contiguous": How(bfloat16=False, channels_last=False),
+    "PyTorch channels_last": How(bfloat16=False, channels_last=True),
+    "PyTorch bf16 contiguous": How(bfloat16=True, channels_last=False),
+    "PyTorch bf16 channels_last": How(bfloat16=True, channels_last=True),
 }
+#: What `--compile` adds
+COMPILED = {name.replace("PyTorch", "compiled"): how._replace(compiled=True) for name, how in TORCH.items()}
 PRODUCT_SIZE = 2048
-CLASSES, EPSILON, COEFFICIENT, CLIP, LEARNING_RATE = 10, 0.3, 0.1, 0.01, 1e-3
-BATCHES, WARM_UP_STEPS = 8, 3
+WARM_UP_STEPS = 3
 
+#: Gives its numbers, so that a GPU is done with it.
 Step = Callable[[], Any]
-
-
-class Networks(NamedTuple):
-    """The three networks before training, and the logits they give for the first batch."""
-
-    encoder: list[Layer]
-    classifier: list[Layer]
-    critic: list[Layer]
-    logits: np.ndarray
-
-
-def training_data(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Random images `[batches, n, height, width, channels]` in [0, 1] and labels `[batches, n]`."""
-    random = np.random.default_rng(options.seed)
-    size = (BATCHES, options.batch)
-    return random.random((*size, *NETWORKS[options.network][0]), np.float32), random.integers(0, CLASSES, size)
 
 
 def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step, Networks]:
     """One training step as `ERClassifier.fit` runs it, and the networks it starts from."""
-    tf = tensorflow_on(options.threads)
+    tf = tensorflow_for(options)
     import keras
 
     from erkeras.attacks import PGD
@@ -85,118 +66,32 @@ def keras_step(options: argparse.Namespace, inner_bfloat16: bool) -> tuple[Step,
     model.compile(*(keras.optimizers.Adam(LEARNING_RATE) for _ in range(3)))
     images, labels = training_data(options)
     layers = map(plain_layers, (encoder, classifier, regularizer.critic))
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's, which has other digits
     networks = Networks(*layers, model(images[0], training=False).numpy())
+    tf.config.experimental.enable_tensor_float_32_execution(True)
     model.make_train_function()
     batches = iter(tf.data.Dataset.from_tensor_slices((images, labels)).repeat())
-    return partial(model.train_function, batches), networks
+    return lambda: {name: float(value) for name, value in model.train_function(batches).items()}, networks
+
+
+def tensorflow_for(options: argparse.Namespace) -> Any:
+    """TensorFlow on the device of the options, where it takes no more memory than it needs."""
+    tf = tensorflow_on(options.threads)
+    if options.device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif not tf.config.get_visible_devices("GPU"):
+        sys.exit("TensorFlow finds no GPU: leave --device out.")
+    for gpu in tf.config.get_visible_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return tf
 
 
 def product_step(options: argparse.Namespace) -> tuple[Step, None]:
     """One product of two float32 matrices, in a TensorFlow graph."""
-    tf = tensorflow_on(options.threads)
+    tf = tensorflow_for(options)
     left, right = (tf.random.stateless_uniform([PRODUCT_SIZE] * 2, [options.seed, side]) for side in range(2))
-    return partial(tf.function(tf.linalg.matmul), left, right), None
-
-
-def torch_step(
-    options: argparse.Namespace, inner_bfloat16: bool, channels_last: bool, networks: Networks
-) -> tuple[Step, None]:
-    """The same step in eager PyTorch.
-
-    Gradients are taken with respect to what is updated, nothing else. autocast keeps the weights that it has cast for
-    the length of its block: once for all PGD steps.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    set_torch(options)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    encoder, classifier, critic = (torch_network(layers, layout) for layers in networks[:3])
-    images, labels = (torch.from_numpy(array) for array in training_data(options))
-    images = [batch.permute(0, 3, 1, 2).contiguous(memory_format=layout) for batch in images]
-    check_logits(networks.logits, classifier.eval()(encoder.eval()(images[0])).detach().numpy())
-
-    def adam(*parts: torch.nn.Module) -> torch.optim.Adam:
-        parameters = itertools.chain.from_iterable(part.parameters() for part in parts)
-        return torch.optim.Adam(parameters, LEARNING_RATE, eps=1e-7, fused=True)  # foreach takes two to three times it
-
-    optimizer, critic_optimizer, regularizer_optimizer = adam(encoder, classifier), adam(critic), adam(encoder)
-    log = torch.zeros(4)  # sums of loss, clean accuracy, adversarial accuracy, divergence
-
-    def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        # not autograd.grad, whose gradients may lie in memory otherwise than the weights: fused Adam then mixes them up
-        loss.backward(inputs=optimizer.param_groups[0]["params"])
-        optimizer.step()
-
-    def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        encoder.eval(), classifier.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=inner_bfloat16):
-            with torch.no_grad():
-                clean_logits = classifier(encoder(images))
-            adversarial = torch_pgd(lambda images: classifier(encoder(images)), images, labels, options.steps)  # line 4
-        encoder.train(), classifier.train()
-        codes = encoder(adversarial)  # 5 and 6
-        prior_samples = torch.randn_like(codes)
-
-        divergence = critic(prior_samples).mean() - critic(codes.detach()).mean()  # 7
-        descend(-COEFFICIENT * divergence, critic_optimizer)
-        with torch.no_grad():
-            for parameter in critic.parameters():
-                parameter.clamp_(-CLIP, CLIP)
-
-        logits = classifier(codes)  # 8
-        loss = cross_entropy(logits, labels)
-        descend(loss, optimizer)
-
-        with statistics_kept(encoder):  # 9, where BatchNorm's statistics stay as line 6 has left them
-            descend(-COEFFICIENT * critic(encoder(adversarial)).mean(), regularizer_optimizer)
-
-        with torch.no_grad():
-            accuracies = [(each.argmax(1) == labels).float().mean() for each in (clean_logits, logits)]
-            log.add_(torch.stack([loss, *accuracies, divergence]))
-
-    batches = itertools.cycle(zip(images, labels, strict=True))
-    return lambda: step(*next(batches)), None
-
-
-def set_torch(options: argparse.Namespace) -> None:
-    import torch
-
-    torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)  # as TensorFlow does
-    torch.manual_seed(options.seed)
-
-
-@contextlib.contextmanager
-def statistics_kept(network: torch.nn.Module) -> Iterator[None]:
-    """Leaves the moving statistics of BatchNorm as they are."""
-    import torch
-
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    yield
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def torch_pgd(
-    classify: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, labels: torch.Tensor, steps: int
-) -> torch.Tensor:
-    """PGD in eager PyTorch, from a random start and with the step size that training takes."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    lower, upper = (images - EPSILON).clamp_(min=0), (images + EPSILON).clamp_(max=1)
-    adversarial = torch.empty_like(images).uniform_(-EPSILON, EPSILON).add_(images).clamp_(0, 1)
-    for _ in range(steps):
-        adversarial.requires_grad_()
-        loss = cross_entropy(classify(adversarial).float(), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, adversarial)
-        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=2.5 * EPSILON / steps).clamp_(lower, upper)
-    return adversarial
+    multiply = tf.function(tf.linalg.matmul)
+    return lambda: float(multiply(left, right)[0, 0]), None
 
 
 def step_flops(networks: Networks, steps: int) -> dict[str, int]:
@@ -256,9 +151,10 @@ class Contender(Worker):
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All contenders in turn; what `show` prints, ready for JSON."""
+    rivals = {**TORCH, **(COMPILED if options.compile else {})}
     workers = {name: Contender(keras_step, options, bfloat16) for name, bfloat16 in KERAS.items()}
     networks = next(iter(workers.values())).message
-    workers.update({name: Contender(torch_step, options, *how, networks) for name, how in TORCH.items()})
+    workers.update({name: Contender(torch_step, options, how, networks) for name, how in rivals.items()})
     product = Contender(product_step, options)
     for number in range(options.rounds):
         product.run(options.seconds / 2, 2 * PRODUCT_SIZE**3 / 1e9)
@@ -276,8 +172,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     ratios = []
     for above, bfloat16 in KERAS.items():
-        rivals = [name for name, how in TORCH.items() if how[0] == bfloat16]
-        below = max(rivals, key=lambda name: statistics.median(workers[name].rates))
+        same = [name for name, how in rivals.items() if how.bfloat16 == bfloat16]
+        below = max(same, key=lambda name: statistics.median(workers[name].rates))
         ratios.append({"of": above, "over": below, **_summary(_ratios(workers[above].rates, workers[below].rates))})
     return {
         "options": {name: value for name, value in vars(options).items() if name != "json"},
@@ -303,12 +199,15 @@ def show(results: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(title="{network}, batch {batch}, PGD-{steps}, {threads} threads".format(**results["options"]))
+    table = Table(
+        title="{network}, batch {batch}, PGD-{steps}, {threads} threads, {device}".format(**results["options"])
+    )
     table.add_column("training step", no_wrap=True)
     for column in ("images/s", "min", "max", "of product", "peak MiB"):
         table.add_column(column, justify="right")
     for name, result in results["contenders"].items():
-        cells = [f"{result['images_per_second'][key]:,.0f}" for key in ("median", "min", "max")]
+        rates = [result["images_per_second"][key] for key in ("median", "min", "max")]
+        cells = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" for rate in rates]
         fraction = result["fraction_of_matrix_product"]["median"]
         table.add_row(name, *cells, f"{fraction:.0%}", f"{result['peak_memory_mib']:,.0f}")
     console.print(table)
@@ -330,6 +229,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a contender in a round")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of both sides")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile too, which takes minutes first")
     add_options(parser, of_a_model=False)
     options = parser.parse_args()
     prepare("torch")

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.data import DATASET_HELP
+from erkeras.models.networks import NETWORKS
 from erkeras.recipes import DEFENSES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -57,6 +58,12 @@ def test_a_regularizer_of_ones_own_runs_through_the_command_line(tmp_path):
 def test_every_defense_of_the_command_line_is_in_the_table():
     text = (DOCS / "defenses.md").read_text()
     assert all(f"| `{name}` |" in text for name in DEFENSES)
+
+
+def test_every_network_is_in_the_table():
+    text = (DOCS / "defenses.md").read_text()
+    rows = " ".join(re.findall(r"^\| (`[\w-]+`(?:, `[\w-]+`)?) \| \d+ x \d+ x \d \|", text, re.MULTILINE))
+    assert sorted(re.findall(r"`(.+?)`", rows)) == sorted(NETWORKS)
 
 
 def test_every_data_set_is_in_the_table():

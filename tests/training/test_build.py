@@ -50,6 +50,18 @@ def test_recipes_of_every_set_train_a_step(name, dataset):
         assert np.mean(moved) > 0.8, name  # a bias of the critic may be clipped to where it was
 
 
+@pytest.mark.parametrize(("defense", "kind"), [("none", None), ("rse", NoiseLayer), ("vae-cla", GaussianCode)])
+def test_rows_that_change_a_network_take_a_residual_one(defense, kind):
+    recipe = dataclasses.replace(find_recipe("default", "cifar10", SETS["cifar10"], defense), network="preact-resnet18")
+    model = build_model(recipe, SETS["cifar10"], 10, 1, seed=0)
+    layers = model.encoder.layers
+    assert kind is None or any(isinstance(layer, kind) for layer in layers)
+    assert model.encoder.output_shape == (None, 512 if defense == "none" else recipe.code_size)
+    logits = model.classifier(model.encoder(np.full((2, *SETS["cifar10"]), 0.5, np.float32)))  # one pass of RSE's 50
+    assert logits.shape == (2, 10)
+    assert np.isfinite(logits).all()
+
+
 # What a recipe says becomes, word by word.
 
 BASE = Recipe("digits", 16, epochs=5, batch_size=64, epsilon=0.2, learning_rate=0.01)

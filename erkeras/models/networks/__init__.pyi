@@ -10,6 +10,11 @@ from .mnist import build_mnist_deep_encoder as build_mnist_deep_encoder
 from .mnist import build_mnist_encoder as build_mnist_encoder
 from .named import NETWORKS as NETWORKS
 from .named import build_networks as build_networks
+from .residual import build_preact_resnet18_encoder as build_preact_resnet18_encoder
+from .residual import build_preact_resnet_encoder as build_preact_resnet_encoder
+from .residual import build_wide_resnet28_10_encoder as build_wide_resnet28_10_encoder
+from .residual import build_wide_resnet34_10_encoder as build_wide_resnet34_10_encoder
+from .residual import build_wide_resnet_encoder as build_wide_resnet_encoder
 from .strided import build_mnist_large_classifier as build_mnist_large_classifier
 from .strided import build_mnist_large_encoder as build_mnist_large_encoder
 from .strided import build_stl10_classifier as build_stl10_classifier

@@ -10,6 +10,11 @@ from erkeras.errors import InputError
 from erkeras.models.networks.colour import build_colour_classifier, build_colour_encoder
 from erkeras.models.networks.digits import build_digits_classifier, build_digits_encoder
 from erkeras.models.networks.mnist import build_mnist_classifier, build_mnist_deep_encoder, build_mnist_encoder
+from erkeras.models.networks.residual import (
+    build_preact_resnet18_encoder,
+    build_wide_resnet28_10_encoder,
+    build_wide_resnet34_10_encoder,
+)
 from erkeras.models.networks.strided import (
     build_mnist_large_classifier,
     build_mnist_large_encoder,
@@ -29,6 +34,9 @@ NETWORKS: dict[str, tuple[Builder, Builder]] = {
     "colour": (build_colour_encoder, build_colour_classifier),
     "vgg16": (build_vgg16_encoder, build_vgg_classifier),
     "vgg19": (build_vgg19_encoder, build_vgg_classifier),
+    "preact-resnet18": (build_preact_resnet18_encoder, build_colour_classifier),
+    "wide-resnet28-10": (build_wide_resnet28_10_encoder, build_colour_classifier),
+    "wide-resnet34-10": (build_wide_resnet34_10_encoder, build_colour_classifier),
     "stl10": (build_stl10_encoder, build_stl10_classifier),
     # Nothing is published but "similar to VGG19": the same plan, which leaves 2 x 2 positions of 64 x 64.
     "tiny-imagenet": (build_vgg19_encoder, build_vgg_classifier),
@@ -46,7 +54,7 @@ def build_networks(
         classes: number of classes.
 
     Raises:
-        InputError: for an unknown name, or images too small for the network.
+        InputError: for an unknown name, or images whose size the network does not take.
     """
     if name not in NETWORKS:
         raise InputError(f"there is no network {name!r}: give one of {', '.join(NETWORKS)}.")

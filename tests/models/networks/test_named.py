@@ -14,6 +14,9 @@ SHAPES = {
     "colour": [(32, 32, 3), (16, 20, 1), (64, 64, 3), (96, 96, 3)],
     "vgg16": [(32, 32, 3)],
     "vgg19": [(32, 40, 1)],
+    "preact-resnet18": [(32, 32, 3), (96, 96, 3)],
+    "wide-resnet28-10": [(32, 32, 3)],
+    "wide-resnet34-10": [(64, 64, 3)],
     "stl10": [(96, 96, 3)],
     "tiny-imagenet": [(64, 64, 3)],
 }
@@ -40,7 +43,8 @@ def test_unknown_network_is_refused():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_first_layer_maps_0_1_to_minus_1_1(name):
-    first = NETWORKS[name][0](SHAPES[name][0]).layers[0]
+    layers = NETWORKS[name][0](SHAPES[name][0]).layers
+    first = next(layer for layer in layers if not isinstance(layer, keras.layers.InputLayer))
     np.testing.assert_allclose(first(tf.constant([[0.0, 0.5, 1.0]])), [[-1, 0, 1]])
 
 
@@ -59,9 +63,10 @@ def test_defaults_of_encoder_and_classifier_fit(name):
         ("vgg16", (28, 28, 1), "vgg16 halves an image five times and was given 28 x 28: give 32 x 32"),
         ("tiny-imagenet", (31, 64, 3), "vgg19 .* was given 64 x 31"),
         ("mnist-deep", (28, 15, 1), "mnist-deep leaves nothing of images of 15 x 28: give 16 x 16 or more"),
+        ("wide-resnet34-10", (32, 38, 3), "wide-resnet34-10 halves .* was given 38 x 32: give sides .* multiples of 4"),
         ("stl10", (64, 96, 3), "stl10 leaves nothing of images of 96 x 64: give larger ones than 64 x 64"),
     ],
 )
-def test_images_too_small_for_a_network_are_refused(name, shape, message):
+def test_images_that_a_network_does_not_take_are_refused(name, shape, message):
     with pytest.raises(InputError, match=message):
         build_networks(name, shape, 16, 10)
