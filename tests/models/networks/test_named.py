@@ -51,8 +51,8 @@ def test_first_layer_maps_0_1_to_minus_1_1(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_defaults_of_encoder_and_classifier_fit(name):
     encoder, classifier = (builder() for builder in NETWORKS[name])
-    vgg = {"vgg19": (32, 32, 3), "tiny-imagenet": (32, 32, 3)}
-    assert encoder.input_shape[1:] == vgg.get(name, SHAPES[name][0])
+    cifar = ("vgg19", "tiny-imagenet", "wide-resnet34-10")
+    assert encoder.input_shape[1:] == ((32, 32, 3) if name in cifar else SHAPES[name][0])
     assert encoder.output_shape == classifier.input_shape
     assert classifier.output_shape == (None, 10)
 
