@@ -86,6 +86,10 @@ def test_our_own_recipes_are_those_whose_figures_docs_results_gives():
         "structured": 0.6,
         "averaging": 0.999,
     }
+    strong = find_recipe("strong", "cifar10", SETS["cifar10"])
+    assert strong.epsilon * strong.training_ratio == pytest.approx(8 / 255)
+    assert strong.epsilon * strong.training_ratio * strong.step_ratio == pytest.approx(0.0118)
+    assert strong.weight_decay == pytest.approx(5e-4 / (1 - strong.momentum))
 
 
 def test_the_papers_recipes_have_the_learning_rates_of_the_authors_and_no_schedule():
@@ -136,7 +140,10 @@ def test_every_row_is_in_the_test_above_and_has_a_title():
     with pytest.raises(InputError, match="there is no defense 'best': give one of er-classifier, "):
         find_recipe("default", "digits", (8, 8, 1), "best")
     assert RECIPE_NAMES == ("default", "strong", "paper")
-    with pytest.raises(InputError, match="the recipe 'strong' is for mnist, not for digits: give the recipe default"):
+    with pytest.raises(
+        InputError,
+        match="the recipe 'strong' is for mnist, cifar10, stl10, tiny_imagenet, not for digits: give the recipe default",
+    ):
         find_recipe("strong", "digits", (8, 8, 1))
 
 
