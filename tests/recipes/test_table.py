@@ -142,7 +142,8 @@ def test_every_row_is_in_the_test_above_and_has_a_title():
     assert RECIPE_NAMES == ("default", "strong", "paper")
     with pytest.raises(
         InputError,
-        match="the recipe 'strong' is for mnist, cifar10, stl10, tiny_imagenet, not for digits: give the recipe default",
+    sets = "mnist, cifar10, stl10, tiny_imagenet"
+    with pytest.raises(InputError, match=f"the recipe 'strong' is for {sets}, not for digits: give the recipe default"):
     ):
         find_recipe("strong", "digits", (8, 8, 1))
 

@@ -62,11 +62,13 @@ def test_what_is_trained_in_mixed_precision_computes_in_float32(tmp_path, tiny_j
     assert checkpoint.history[-1]["clean_accuracy"] > 0.2
 
 
-def test_statistics_are_taken_anew_for_averaged_weights(tmp_path, tiny_job):
+def test_statistics_are_taken_anew_for_averaged_weights(tmp_path, tiny_job, heard):
     recipe = dataclasses.replace(tiny_job.recipe, network="colour", averaging=0.9, epochs=1, steps=1, batch_size=200)
     job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
     checkpoint = Checkpoint(tmp_path / "checkpoint")
-    model = fit_model(job, dataset, checkpoint)
+    model = fit_model(job, dataset, checkpoint, heard)
+    assert heard.stages == [("training", 5)]
+    assert sum(heard.units) == 5
     other = build_model(recipe, dataset.image_shape, dataset.classes, 5, job.seed)
     checkpoint.restore(other)
     other.optimizer.finalize_variable_values(other.trainable_weights)
