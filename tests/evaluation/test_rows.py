@@ -1,9 +1,13 @@
 """Saved models beside each other, by their cards and records."""
 
+import dataclasses
+
 import pytest
 
 from erkeras.errors import InputError
 from erkeras.evaluation import compare_rows, read_rows
+from erkeras.saved import read_card
+from erkeras.saved.folder import write_card
 from helpers.rows import saved, two_rows
 
 
@@ -50,3 +54,10 @@ def test_what_cannot_be_compared_is_refused(models, tmp_path):
     only = read_rows([saved(tmp_path / "e", "none", 7, broken=[])])[0]
     with pytest.raises(InputError, match="have no seed in common"):
         compare_rows(only, read_rows(models)[0], "pgd")
+
+
+@pytest.mark.parametrize("entry", ["job", "training"])
+def test_a_model_that_does_not_say_how_it_was_trained_is_refused(models, entry):
+    write_card(models[0], dataclasses.replace(read_card(models[0]), **{entry: None}))
+    with pytest.raises(InputError, match="does not say how it was trained: give models that erkeras train wrote"):
+        read_rows(models)
