@@ -40,9 +40,19 @@ def _training(card: Card) -> str:
         return ""
     recipe = card.job.recipe
     return f"""\
-**Training.** Network `{recipe.network}`, code size {recipe.code_size}, {recipe.epochs} epochs, batch
+**Training.** {_network(recipe, card.training)}, {recipe.epochs} epochs, batch
 {recipe.batch_size}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {card.job.seed}; evaluated at epsilon
 {recipe.epsilon:g}. All settings are in `card.json`.{_kept(card.training)}"""
+
+
+def _network(recipe: Recipe, training: TrainingEntry) -> str:
+    parts = [f"Network `{recipe.network}`"]
+    if recipe.network_fingerprint:
+        parts.append(f"from whose weights (fingerprint `{recipe.network_fingerprint[:16]}`) it started")
+    if recipe.code_layer:
+        parts.append(f"cut at its layer `{recipe.code_layer}`")
+    parts.append(f"code size {training.code_size or recipe.code_size}")
+    return ", ".join(parts)
 
 
 def _kept(training: TrainingEntry) -> str:

@@ -62,27 +62,40 @@ def _fit(
         done = (epoch + 1) * steps  # the rest of an epoch; the others follow, from its checkpoint
 
 
+def fresh_model(job: Job, dataset: Dataset) -> ERClassifier:
+    """Builds the model of a job, before any training.
+
+    Raises:
+        InputError: for a batch of more images than there are, and as `build_model`.
+    """
+    steps = len(dataset.train) // job.recipe.batch_size
+    if not steps:
+        raise InputError(
+            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
+        )
+    return build_model(job.recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+
+
 def fit_model(
     job: Job,
     dataset: Dataset,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     name: str = "training",
+    model: ERClassifier | None = None,
 ) -> ERClassifier:
     """Trains the model of a job, from its last checkpoint where there is one.
 
     The best epoch is kept (`Recipe.keep_best`) beside the checkpoint, and without one the last.
 
+    Args:
+        model: of `fresh_model`; it makes one by default.
+
     Raises:
-        InputError: for a batch of more images than there are.
+        InputError: as `fresh_model`.
     """
     recipe = job.recipe
-    steps = len(dataset.train) // recipe.batch_size
-    if not steps:
-        raise InputError(
-            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
-        )
-    model = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+    model = model or fresh_model(job, dataset)
 
     def figures(logs: dict[str, float]) -> str:
         accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])

@@ -23,6 +23,9 @@ REFUSED = [
     ("regularizer", "mmd", UNREGULARIZED, "a coefficient above 0"),
     ("coupling", "joint", UNREGULARIZED, "a coefficient above 0 and another regularizer than gaussian-kl"),
     ("coupling", "separate", {"regularizer": "gaussian-kl"}, "another regularizer than gaussian-kl"),
+    ("code_layer", "pool", {}, "the network MODULE:FUNCTION or FILE.keras"),
+    ("code_size", 8, {"network": "mine.keras"}, "another network than FILE.keras, which has a code size of its own"),
+    ("code_size", 8, {"bottleneck": False, "coefficient": 0.0}, "which has a code size of its own"),
 ]
 #: Setting, its value, a recipe where it does something.
 TAKEN = [
@@ -36,6 +39,10 @@ TAKEN = [
     ("regularizer", "gaussian-kl", UNATTACKED),
     ("coupling", "separate", {}),
     ("coupling", "joint", {"regularizer": "mmd"}),
+    ("code_layer", "pool", {"network": "mine.keras"}),
+    ("code_layer", "pool", {"network": "nets:build"}),
+    ("code_size", 8, {}),
+    ("code_size", 8, {"network": "nets:build"}),
 ]
 
 

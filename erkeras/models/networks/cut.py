@@ -16,14 +16,13 @@ from erkeras.models.networks.rebuilt import Copies, run_steps
 #: Layers and operations that leave the numbers of a row as they are, by the names of their classes.
 _TRANSPARENT = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze")
 #: How far logits of the two halves may be from the model's own, relative to the largest.
-_TOLERANCE = 1e-4
+_TOLERANCE, _HALF_TOLERANCE = 1e-4, 5e-2
 
 
 def cut_classifier(model: keras.Model, code_layer: str | None = None) -> tuple[keras.Model, keras.Model]:
     """Cuts a classifier in two: images -> codes `[n, code_size]`, and codes -> logits `[n, classes]`.
 
-    Both halves are copies. A softmax at the end is taken off. Nested models, and layers that are frozen or called in
-    inference mode, stay what they are.
+    Both halves are copies. A softmax at the end is taken off. Nested models stay nested, and frozen layers frozen.
 
     Args:
         model: Sequential or Functional, from images `[n, height, width, channels]` of one size to logits or
@@ -46,7 +45,8 @@ def cut_classifier(model: keras.Model, code_layer: str | None = None) -> tuple[k
     encoder, classifier = _split(graph, model, trail, copies, ("encoder", "classifier"))
     copies.take_weights()
     _check_halves(encoder, classifier, trail[-1])
-    _compare(logits, classifier(encoder(images, training=False), training=False))
+    found = np.asarray(classifier(encoder(images, training=False), training=False), np.float32)
+    _compare(logits, found, _HALF_TOLERANCE if _computes_in_half(model) else _TOLERANCE)
     return encoder, classifier
 
 
@@ -236,14 +236,14 @@ def _check_halves(encoder: keras.Model, classifier: keras.Model, code: Step) -> 
         )
 
 
-def _compare(expected: np.ndarray, found: Any) -> None:
-    found = np.asarray(found, np.float32)
-    if found.shape == expected.shape:
-        difference = float(np.max(np.abs(found - expected)))
-        if difference <= _TOLERANCE * max(1.0, float(np.max(np.abs(expected)))):
-            return
-    else:
-        difference = np.inf
+def _computes_in_half(model: keras.Model) -> bool:
+    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers())
+
+
+def _compare(expected: np.ndarray, found: np.ndarray, tolerance: float) -> None:
+    difference = np.abs(found - expected).max() if found.shape == expected.shape else np.inf
+    if difference <= tolerance * max(1.0, np.abs(expected).max()):
+        return
     raise InputError(
         f"a copy of the model gives other logits than the model, by {difference:.3g}: let the get_config, and the "
         "weights, of its own layers hold all that they compute with."

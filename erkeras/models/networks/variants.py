@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from erkeras.errors import InputError
 from erkeras.models.layers import GaussianCode, NoiseLayer
 
 
@@ -27,8 +28,16 @@ def with_gaussian_code(encoder: keras.Model, coefficient: float) -> keras.Model:
     Args:
         encoder: Sequential, its last layer the code.
         coefficient: lambda.
+
+    Raises:
+        InputError: for another encoder.
     """
-    *hidden, code = encoder.layers
+    *hidden, code = _layers(encoder, "a stochastic code (gaussian-kl)")
+    if not isinstance(code, keras.layers.Dense) or code.activation is not keras.activations.linear:
+        raise InputError(
+            f"a stochastic code (gaussian-kl) was asked for, and the encoder ends in {code.name!r}: let it end in a "
+            "Dense layer without an activation, or give another regularizer."
+        )
     return keras.Sequential(
         [keras.Input(encoder.input_shape[1:]), *hidden, GaussianCode(code.units, coefficient, name="code")],
         name="encoder",
@@ -42,13 +51,25 @@ def with_noise(encoder: keras.Model, standard_deviation: float) -> keras.Model:
         encoder: Sequential.
         standard_deviation: of the first noise layer, in [0, 1] pixels: it stands before the network's own
             normalisation. The others have half of it, as Liu et al. chose.
+
+    Raises:
+        InputError: for another encoder.
     """
     layers: list[keras.layers.Layer] = [NoiseLayer(standard_deviation)]
     convolutions = 0
-    for layer in encoder.layers:
+    for layer in _layers(encoder, "noise before convolutions (rse)"):
         if isinstance(layer, keras.layers.Conv2D):
             if convolutions:
                 layers.append(NoiseLayer(standard_deviation / 2, number=convolutions))
             convolutions += 1
         layers.append(layer)
     return keras.Sequential([keras.Input(encoder.input_shape[1:]), *layers], name="encoder")
+
+
+def _layers(encoder: keras.Model, change: str) -> list[keras.layers.Layer]:
+    if not isinstance(encoder, keras.Sequential):
+        raise InputError(
+            f"{change} was asked for, and the encoder is a {type(encoder).__name__}: give a Sequential one, or another "
+            "defense."
+        )
+    return list(encoder.layers)
