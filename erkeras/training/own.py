@@ -100,7 +100,9 @@ def _of_file(recipe: Recipe) -> tuple[keras.Model, keras.Model]:
     else:
         halves = _cut(recipe, model)
     for half in halves:
-        half.trainable = True
+        # One by one: of a model that trains, TensorFlow passes True on to nothing.
+        for layer in half._flatten_layers():
+            layer.trainable = True
     return halves
 
 
