@@ -52,7 +52,7 @@ def _network(recipe: Recipe, training: TrainingEntry) -> str:
     if recipe.code_layer:
         parts.append(f"cut at its layer `{recipe.code_layer}`")
     parts.append(f"code size {training.code_size or recipe.code_size}")
-    return ", ".join(parts)
+    return (",\n" if len(parts) > 2 else ", ").join(parts)
 
 
 def _kept(training: TrainingEntry) -> str:

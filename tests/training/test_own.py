@@ -247,7 +247,10 @@ def test_a_card_says_what_it_started_from(saved, tmp_path):
     assert card.training.code_size == 6
     text = (tmp_path / "model" / "README.md").read_text()
     print_of_file = card.job.recipe.network_fingerprint[:16]
-    assert f"own.keras`, from whose weights (fingerprint `{print_of_file}`) it started, cut at its layer `code`" in text
+    assert (
+        f"own.keras`, from whose weights (fingerprint `{print_of_file}`) it started,\ncut at its layer `code`,\n"
+        in text
+    )
     assert "code size 6, 1 epochs" in text
     assert card.evaluation.baseline is not None
 

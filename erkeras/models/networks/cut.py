@@ -56,6 +56,8 @@ def _read(model: Any) -> Graph:
     if not model.built:
         raise InputError(f"the model {model.name!r} is not built: give it an Input, or call it once on a batch.")
     graph = read_graph(model, "model", ", or make an ERClassifier of its encoder and its classifier")
+    if "float" not in graph.inputs[0].dtype:
+        raise InputError(f"the model takes {graph.inputs[0].dtype}: give one that takes float images in [0, 1].")
     shape = tuple(graph.inputs[0].shape[1:])
     if len(shape) != 3 or None in shape:
         raise InputError(

@@ -274,6 +274,11 @@ def skipping():
             r"takes inputs of shape \(None, None, 3\): give one that .* one size",
         ),
         (lambda: keras.Sequential([keras.Input((9,)), layers.Dense(3)]), None, r"takes inputs of shape \(9,\)"),
+        (
+            lambda: keras.Sequential([keras.Input(SHAPE, dtype="uint8"), layers.Flatten(), layers.Dense(3)]),
+            None,
+            r"the model takes uint8: give one that takes float images in \[0, 1\]",
+        ),
         (lambda: sequential(last="sigmoid"), None, r"ends in sigmoids \(end\), one for each label"),
         (lambda: sequential(layers.Dense(1, "sigmoid")), None, "one number for each image"),
         (lambda: sequential(OwnSoftmax(name="own")), None, "own shows no softmax that could be taken off"),
