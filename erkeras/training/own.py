@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from erkeras import models, saved
+from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.models import networks
 from erkeras.recipes import Recipe, network_kind
@@ -83,6 +85,24 @@ def check_code_size(recipe: Recipe) -> None:
             f"code size was given, and has no effect: the network {recipe.network!r} does not ask for the argument "
             "code_size."
         )
+
+
+def warnings_of_start(recipe: Recipe, model: Any, validation: Split) -> tuple[str, ...]:
+    """Looks at a model that starts from a file, before it is trained.
+
+    Returns:
+        A sentence where it is right on few validation images, as one is that takes other pixels than [0, 1].
+    """
+    if network_kind(recipe.network) != "file" or not len(validation):
+        return ()
+    logits = model.predict(validation.images, batch_size=250, verbose=0)
+    accuracy = float(np.mean(logits.argmax(axis=1) == validation.labels))
+    if accuracy >= 2 / logits.shape[1]:
+        return ()
+    return (
+        f"{recipe.network} was right on {accuracy:.1%} of the validation images before training: where it takes pixels "
+        "of 0 to 255, put keras.layers.Rescaling(255.0) in front of it, and train again.",
+    )
 
 
 def _of_file(recipe: Recipe) -> tuple[keras.Model, keras.Model]:

@@ -24,6 +24,7 @@ from erkeras.training import figures
 from erkeras.training.build import build_gan
 from erkeras.training.fit import fit_generator, fit_model, fresh_model, purified
 from erkeras.training.job import begin, check_output, end, pinned, training_folder
+from erkeras.training.own import warnings_of_start
 from erkeras.versions import processor, versions
 
 #: How much of a training an interruption may cost, in seconds.
@@ -61,10 +62,9 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
     # First, so that what cannot be built is refused before anything is written.
-    fresh = _Fresh(
-        build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None,
-        fresh_model(job, dataset),
-    )
+    gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
+    model = fresh_model(job, dataset)
+    fresh = _Fresh(gan, model, warnings_of_start(job.recipe, model, dataset.validation.sample(1000, seed=0)))
     folder = begin(output, job)
     trained = _fit(job, dataset, fresh, folder, progress)
     # What trained for long is a whole model before anything else is tried on it.
@@ -115,10 +115,11 @@ def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output
 
 @dataclass(frozen=True)
 class _Fresh:
-    """What a job trains: a GAN, or None, and a classifier."""
+    """What a job trains: a GAN, or None, and a classifier; and what is doubtful before."""
 
     gan: Any
     model: Any
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
         seconds_of_last_run=round(time.perf_counter() - started, 1),
         last_epoch=checkpoint.history[-1],
         kept_epoch=kept,
-        warnings=_warnings(checkpoint.history[:kept]),
+        warnings=fresh.warnings + _warnings(checkpoint.history[:kept]),
         generator_last_epoch=of_generator.history[-1] if gan is not None else None,
         code_size=None if network_kind(job.recipe.network) == "name" else code_size,
     )

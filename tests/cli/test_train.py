@@ -1,5 +1,8 @@
 """erkeras train."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -138,3 +141,21 @@ def test_a_trained_file_is_made_robust_and_noticed_when_it_changes(anywhere):
     assert "is complete" in run(*arguments, "--resume").output
     network().save("mine.keras")
     refused(run(*arguments, "--resume"), "robust was started with network_fingerprint")
+
+
+def test_a_file_of_ones_own_layers_takes_their_module(anywhere, monkeypatch):
+    import keras
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (anywhere / "layers_of_test.py").write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable('own')\nclass Doubled(keras.layers.Layer):\n"
+        "    def call(self, images):\n        return 2 * images\n"
+    )
+    sys.path.append(str(anywhere))
+    network(10, 1, importlib.import_module("layers_of_test").Doubled()).save("mine.keras")
+    del sys.modules["layers_of_test"], keras.saving.get_custom_objects()["own>Doubled"]
+    arguments = ["train", "--network", "mine.keras", "--epochs", 1, "--limit", 10, "--restarts", 1, "--fast"]
+    refused(run(*arguments), "mine.keras is made of Doubled, which is not registered: --import the module")
+    result = run(*arguments, "--import", "layers_of_test", "--output", "robust")
+    assert result.exit_code == 0, result.output
+    del sys.modules["layers_of_test"], keras.saving.get_custom_objects()["own>Doubled"]

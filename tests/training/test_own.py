@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from erkeras.data import load_dataset
+from erkeras.data import Split, load_dataset
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.models.layers import NoiseLayer
 from erkeras.recipes import Job, Recipe
 from erkeras.training import build_model, check_code_size, check_output, own_networks, pinned, train, training_folder
+from erkeras.training.own import warnings_of_start
 from helpers.interruptions import Interrupt
 
 SHAPE = (8, 8, 1)
@@ -245,14 +246,28 @@ def test_a_card_says_what_it_started_from(saved, tmp_path):
     card = train(job, tmp_path / "model")
     assert card.job == pinned(job)
     assert card.training.code_size == 6
-    text = (tmp_path / "model" / "README.md").read_text()
-    print_of_file = card.job.recipe.network_fingerprint[:16]
-    assert (
-        f"own.keras`, from whose weights (fingerprint `{print_of_file}`) it started,\ncut at its layer `code`,\n"
-        in text
-    )
+    text = " ".join((tmp_path / "model" / "README.md").read_text().split())
+    digest = card.job.recipe.network_fingerprint[:16]
+    assert f"own.keras`, from whose weights (fingerprint `{digest}`) it started, cut at its layer `code`, code" in text
     assert "code size 6, 1 epochs" in text
     assert card.evaluation.baseline is not None
+    assert "of the validation images before training" in card.training.warnings[0]
+
+
+def test_a_file_that_is_right_on_few_images_is_said_to_be(saved):
+    class Right:
+        def __init__(self, right):
+            self.right = right
+
+        def predict(self, images, **_):
+            return np.eye(10)[np.where(np.arange(100) < self.right, 3, 4)]
+
+    validation = Split(np.zeros((100, *SHAPE), np.uint8), np.full(100, 3, np.int32), np.arange(100))
+    recipe = saved(whole())
+    assert warnings_of_start(recipe, Right(20), validation) == ()
+    (sentence,) = warnings_of_start(recipe, Right(19), validation)
+    assert "own.keras was right on 19.0% of the validation images before training: where it takes pixels" in sentence
+    assert warnings_of_start(BASE, Right(0), validation) == ()
 
 
 def test_nothing_is_written_for_a_network_that_cannot_be_built(tmp_path, given):
