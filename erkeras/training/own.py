@@ -134,8 +134,8 @@ def _of_function(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tu
         found = function(**{argument: known[argument] for argument in asked})
     except Exception as error:  # a function of the user's own may raise anything
         raise InputError(f"the network {name!r} cannot be made ({_reason(error)}): mend the function.") from error
-    models_found = found if isinstance(found, (tuple, list)) else [found]
-    for model in models_found:
+    given = found if isinstance(found, (tuple, list)) else [found]
+    for model in given:
         if not isinstance(model, keras.Model):
             raise InputError(f"the network {name!r} gives a {type(model).__name__}: let it return a keras.Model.")
         if not model.built:
