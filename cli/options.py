@@ -12,10 +12,11 @@ from typing import Any
 
 import rich_click as click
 
+from erkeras import saved
 from erkeras.attacks.named import ATTACKS
 from erkeras.errors import InputError
 from erkeras.files import check_writable
-from erkeras.recipes import REGULARIZERS
+from erkeras.recipes import NETWORK_NAMES, REGULARIZERS, network_kind
 from erkeras.threat import ThreatModel
 
 
@@ -55,6 +56,26 @@ class Regularizer(click.ParamType):
         if value not in REGULARIZERS and not (colon and name.isidentifier() and _is_module(module)):
             self.fail(
                 f"{value!r} is neither {', '.join(REGULARIZERS)} nor MODULE:CLASS of a module in this folder.",
+                param,
+                ctx,
+            )
+        return value
+
+
+class Network(click.ParamType):
+    """A network of ours by its name, MODULE:FUNCTION of a module in the working folder, or a trained FILE.keras."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kind = network_kind(value)
+        module, _, name = value.partition(":")
+        if kind == "file":
+            saved.find_model(Path(value))
+        elif value not in NETWORK_NAMES and not (kind == "function" and name.isidentifier() and _is_module(module)):
+            self.fail(
+                f"{value!r} is neither {', '.join(NETWORK_NAMES)} nor MODULE:FUNCTION of a module in this folder nor "
+                "FILE.keras.",
                 param,
                 ctx,
             )

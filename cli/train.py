@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import rich_click as click
 
 from erkeras import data, recipes, saved, training
 from erkeras.errors import InputError
-from erkeras.recipes import DEFENSES, RECIPE_NAMES, Recipe
+from erkeras.recipes import DEFENSES, NETWORK_NAMES, RECIPE_NAMES, Recipe, network_kind
 from erkeras.saved import Card
 
 from . import console
@@ -20,12 +21,14 @@ from .options import (
     COUNT,
     HOW_MANY,
     HOW_STRONG,
+    MODULES,
     PATH,
     RADIUS,
     SEED_RANGE,
     WHAT,
     WHERE_TO,
     FiniteFloat,
+    Network,
     Regularizer,
     folder_name,
 )
@@ -102,6 +105,15 @@ RECIPE = "Instead of what the recipe says"
     panel=HOW_STRONG,
     help="Start the PGD that evaluates so often.  [default: 5]",
 )
+@click.option(
+    "--network",
+    type=Network(),
+    panel=RECIPE,
+    help=f"Train {', '.join(NETWORK_NAMES)}, MODULE:FUNCTION of a module in this folder, or a trained FILE.keras.",
+)
+@click.option("--code-layer", panel=RECIPE, help="Cut a whole classifier of your own in two at this layer.")
+@click.option("--code-size", type=COUNT, panel=RECIPE, help="Give the code so many dimensions.")
+@MODULES
 @click.option("--epochs", type=COUNT, panel=RECIPE, help="Train for so many epochs.")
 @click.option("--batch-size", type=COUNT, panel=RECIPE, help="Train on batches of so many images.")
 @click.option(
@@ -228,6 +240,7 @@ def train(
     baseline: bool,
     compact: bool,
     deterministic: bool,
+    modules: tuple[str, ...],
     **overrides: Any,
 ) -> None:
     """Train a classifier, attack it, fit its detector and export it.
@@ -240,6 +253,8 @@ def train(
             f"--detector, --compact or --restarts was given with --defense {defense}, which has no detector and is "
             "attacked once: leave it out."
         )
+    if modules and network_kind(recipe.network) != "file":
+        raise InputError("--import was given, and has no effect without --network FILE.keras: leave it out.")
     if output is None:
         kind = "" if recipe_name == "default" else f"-{recipe_name}"
         output = Path("saved_models") / f"{folder_name(dataset)}-{defense}{kind}"
@@ -258,6 +273,10 @@ def train(
     done = training.check_output(output, job, resume)
     if not done:
         console.load_tensorflow()
+        for module in modules:
+            importlib.import_module(module)
+        if overrides["code_size"]:
+            training.check_code_size(recipe)
     try:
         with console.RichProgress() as progress:
             card = training.train(job, output, resume, progress)

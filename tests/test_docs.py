@@ -13,6 +13,7 @@ import tensorflow as tf
 from erkeras.data import DATASET_HELP
 from erkeras.models.networks import NETWORKS
 from erkeras.recipes import DEFENSES
+from helpers.commands import run
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -85,3 +86,26 @@ def test_every_attack_of_the_command_line_is_in_the_table():
 
     text = (DOCS / "attacks.md").read_text()
     assert all(f"| `{name}` |" in text for name in ATTACKS)
+
+
+def programs_of(document):
+    return re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
+
+
+def test_networks_of_ones_own_train_in_python_and_by_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands add the working folder to
+    in_python, module = programs_of("networks.md")
+    exec(compile(in_python, "networks.md", "exec"), {})
+    plain, robust = (float(found) for found in re.findall(r": ([\d.]+)% under PGD", capsys.readouterr().out))
+    assert robust > plain + 20
+    (tmp_path / "nets.py").write_text(module)
+    commands = re.findall(r"^    erkeras (train --network .*)$", (DOCS / "networks.md").read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        result = run(*command.split(), "--epochs", 1, "--limit", 20, "--restarts", 1, "--fast")
+        assert result.exit_code == 0, result.output
+    del sys.modules["nets"]
+    cards = tmp_path.glob("saved_models/*/card.json")
+    sizes = {path.parent.name: json.loads(path.read_text())["training"]["code_size"] for path in cards}
+    assert sizes == {"own-encoder": 8, "own": 32, "plain-made-robust": 32}

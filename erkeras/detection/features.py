@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from erkeras.detection.graph import Graph, Step, read_graph
 from erkeras.errors import InputError
+from erkeras.models.networks.graph import Graph, Step, read_graph
 
 #: ER1 looks at the encoder's output alone, ER2 at the combined code.
 FEATURES = ("code", "combined")

@@ -23,9 +23,9 @@ from erkeras.detection.features import (
     layer_rows,
     mean_over_positions,
 )
-from erkeras.detection.graph import is_readable, read_graph
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
+from erkeras.models.networks.graph import is_readable, read_graph
 
 #: images -> codes `[n, code_size]`, features (of a kind), logits `[n, classes]`.
 Reader = Callable[[tf.Tensor], tuple[tf.Tensor, Any, tf.Tensor]]

@@ -13,15 +13,16 @@ from erkeras.arguments import check_counts
 from erkeras.attacks.attack import Attack
 from erkeras.errors import InputError
 from erkeras.models import backend  # noqa: F401  refuses other backends
-from erkeras.models.image_model import ImageModel
+from erkeras.models.image_model import TrainedImageModel
 from erkeras.models.layers import noise_of_pass
 from erkeras.models.networks.checks import check_networks, code_size, image_shape
+from erkeras.models.networks.cut import cut_classifier
 from erkeras.models.objectives import CrossEntropy, mean_loss
 from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
 from erkeras.models.precision import at_least_float32, in_bfloat16
 from erkeras.models.priors import StandardNormal
 from erkeras.models.regularizers import Regularizer
-from erkeras.models.steps import checked, codes_keeping_statistics, not_cheap, unpack
+from erkeras.models.steps import codes_keeping_statistics, not_cheap, unpack
 from erkeras.randomness import StepStream
 
 _serialize = keras.saving.serialize_keras_object
@@ -32,7 +33,7 @@ _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "pri
 
 
 @keras.saving.register_keras_serializable("erkeras")
-class ERClassifier(ImageModel):
+class ERClassifier(TrainedImageModel):
     """A classifier whose codes are pushed towards a prior while it trains against an adversary.
 
     `model(images)` gives logits; images are float `[n, height, width, channels]` in [0, 1], labels int `[n]`.
@@ -112,6 +113,28 @@ class ERClassifier(ImageModel):
             self._divergence = keras.metrics.Mean(name=regularizer.estimate_name)
         self.build((None, *(image_shape(encoder) or ())))
 
+    @classmethod
+    def from_classifier(cls, model: keras.Model, code_layer: str | None = None, **options: Any) -> ERClassifier:
+        """Makes an ERClassifier of a whole Keras classifier, cut in two at the layer that gives the code.
+
+        It has copies of the model's weights: training it leaves `model` as it was. Frozen layers stay frozen. Where
+        `model` takes pixels of 0 to 255, put it into `keras.Sequential([keras.layers.Rescaling(255.0), model])` first.
+
+        Example:
+            backbone = keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10)
+            model = ERClassifier.from_classifier(backbone, regularizer=WassersteinCritic(0.1))
+
+        Args:
+            model, code_layer: as for `cut_classifier`; a softmax at the end is taken off.
+            **options: as for the constructor.
+
+        Raises:
+            InputError: as `cut_classifier`, and as the constructor.
+        """
+        if isinstance(model, ERClassifier):
+            raise InputError("the model is an ERClassifier already: take its encoder and its classifier.")
+        return cls(*cut_classifier(model, code_layer), **options)
+
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if training or self.passes == 1:
             return self._one_pass(images, training)
@@ -188,17 +211,6 @@ class ERClassifier(ImageModel):
         clean = [self(x, training=True) if training else y_pred] if asks else []
         loss = mean_loss(self.objective(y, y_pred, *clean), sample_weight)
         return tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)])
-
-    def fit(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
-        """Trains as `keras.Model.fit` does, on images that are checked first (see `erkeras.pixels.as_images`)."""
-        if isinstance(options.get("validation_data"), tuple):
-            images, *others = options["validation_data"]
-            options["validation_data"] = (checked(images, "the validation images"), *others)
-        return super().fit(checked(x), y, *arguments, **options)
-
-    def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
-        """Evaluates as `keras.Model.evaluate` does, on images that are checked first, as in `fit`."""
-        return super().evaluate(checked(x), y, *arguments, **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One round of Algorithm 1; the numbers are its lines."""
@@ -326,20 +338,3 @@ class ERClassifier(ImageModel):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # The optimizers were saved with or without the scaling of their losses.
         self.compile(**_deserialize(config), auto_scale_loss=False)
-
-    def save_own_variables(self, store: Any) -> None:
-        # Keras leaves the states of layers' seed generators (Dropout, noise) out of its files: a model that
-        # went on without them would draw other numbers than one that was never saved.
-        super().save_own_variables(store)
-        for number, variable in enumerate(self._seed_states):
-            store[f"seed_state_{number}"] = variable.numpy()
-
-    def load_own_variables(self, store: Any) -> None:
-        for number, variable in enumerate(self._seed_states):
-            if f"seed_state_{number}" in store:
-                variable.assign(store[f"seed_state_{number}"])
-
-    @property
-    def _seed_states(self) -> list[keras.Variable]:
-        weights = {id(variable) for variable in self.weights}
-        return [variable for variable in self.variables if id(variable) not in weights]

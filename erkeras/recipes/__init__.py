@@ -2,7 +2,19 @@
 
 from erkeras.recipes.effect import check_effect
 from erkeras.recipes.job import Job
+from erkeras.recipes.network import NETWORK_NAMES, network_kind
 from erkeras.recipes.recipe import Recipe
 from erkeras.recipes.table import DEFENSES, RECIPE_NAMES, REGULARIZERS, TITLES, find_recipe
 
-__all__ = ["DEFENSES", "RECIPE_NAMES", "REGULARIZERS", "TITLES", "Job", "Recipe", "check_effect", "find_recipe"]
+__all__ = [
+    "DEFENSES",
+    "NETWORK_NAMES",
+    "RECIPE_NAMES",
+    "REGULARIZERS",
+    "TITLES",
+    "Job",
+    "Recipe",
+    "check_effect",
+    "find_recipe",
+    "network_kind",
+]

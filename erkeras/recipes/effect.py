@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from erkeras.errors import InputError
+from erkeras.recipes.network import network_kind
 from erkeras.recipes.recipe import Recipe
 
 
@@ -24,11 +25,20 @@ _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "structured": (_attacked, "training on attacked images"),
     "steps": (_attacked, "training on attacked images"),
     "weight_decay": (lambda recipe: recipe.optimizer != "adam", "the optimizer adamw or sgd"),
+    "mixed_precision": (
+        lambda recipe: network_kind(recipe.network) != "file",
+        "another network than FILE.keras, whose layers have a precision of their own",
+    ),
     "momentum": (lambda recipe: recipe.optimizer == "sgd", "the optimizer sgd"),
     "regularizer": (_regularized, "a coefficient above 0"),
     "coupling": (
         lambda recipe: _regularized(recipe) and recipe.regularizer != "gaussian-kl",
         "a coefficient above 0 and another regularizer than gaussian-kl",
+    ),
+    "code_layer": (lambda recipe: network_kind(recipe.network) != "name", "the network MODULE:FUNCTION or FILE.keras"),
+    "code_size": (
+        lambda recipe: recipe.bottleneck and network_kind(recipe.network) != "file",
+        "a defense with a code, and another network than FILE.keras, which has a code size of its own",
     ),
 }
 

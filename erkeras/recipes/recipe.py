@@ -13,8 +13,9 @@ class Recipe:
 
     Attributes:
         defense: name of the row in `DEFENSES` that it follows.
-        network: name in `erkeras.models.networks.NETWORKS`.
-        code_size: k.
+        network: name in `erkeras.models.networks.NETWORKS`; or MODULE:FUNCTION, a user's own, or FILE.keras, a trained
+            classifier from whose weights training starts (`erkeras.training.own_networks`).
+        code_size: k, of a network of ours and of a function that asks for it; others have the size of their own.
         bottleneck: whether there is a code at all, or the last hidden layer goes straight into the logits.
         epochs, batch_size: of training.
         epsilon: radius in which the model is evaluated, in [0, 1] pixels.
@@ -58,6 +59,8 @@ class Recipe:
         generator_learning_rate: of generator and critic.
         purifier_steps, purifier_restarts, purifier_step_size: of the search for the nearest image that the generator
             can make; see `DefenseGAN`.
+        code_layer: where a whole classifier is cut in two; see `cut_classifier`.
+        network_fingerprint: of the FILE.keras (`erkeras.saved.fingerprint`); `erkeras.train` notes it.
 
     Raises:
         InputError: for a regularizer where there is no code, another norm, or an epsilon above 1 in l_inf.
@@ -104,6 +107,8 @@ class Recipe:
     purifier_steps: int = 200
     purifier_restarts: int = 10
     purifier_step_size: float = 30.0
+    code_layer: str | None = None
+    network_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if self.norm not in ("l_inf", "l2"):

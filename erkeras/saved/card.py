@@ -52,6 +52,7 @@ class TrainingEntry:
         kept_epoch: the epoch whose weights were taken, from 1.
         warnings: sentences about what makes the training doubtful.
         generator_last_epoch: the logs of a Defense-GAN's generator.
+        code_size: of a network of the user's own; None where it is the recipe's.
     """
 
     seconds_of_last_run: float
@@ -59,6 +60,7 @@ class TrainingEntry:
     kept_epoch: int | None = None
     warnings: tuple[str, ...] = ()
     generator_last_epoch: dict[str, float] | None = None
+    code_size: int | None = None
 
 
 @dataclass(frozen=True)

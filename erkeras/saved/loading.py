@@ -26,6 +26,11 @@ def load_model(kind: str, path: Path) -> Any:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
         return tf.saved_model.load(str(path))
     except Exception as error:  # whatever Keras, HDF5, protobuf and TensorFlow make of a damaged or hostile file
+        if "Lambda" in str(error) and "safe" in str(error):
+            raise InputError(
+                f"{path} has a Lambda layer, which would run code of the file: save the model with a layer class in "
+                "its place, and --import the module that registers it."
+            ) from error
         missing = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
         if missing:
             raise InputError(

@@ -41,9 +41,19 @@ def _training(card: Card) -> str:
     recipe = card.job.recipe
     radius = f"{_norm(recipe)}epsilon"
     return f"""\
-**Training.** Network `{recipe.network}`, code size {recipe.code_size}, {recipe.epochs} epochs, batch
+**Training.** {_network(recipe, card.training)}, {recipe.epochs} epochs, batch
 {recipe.batch_size}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {card.job.seed}; evaluated at {radius}
 {recipe.epsilon:g}. All settings are in `card.json`.{_kept(card.training)}"""
+
+
+def _network(recipe: Recipe, training: TrainingEntry) -> str:
+    parts = [f"Network `{recipe.network}`"]
+    if recipe.network_fingerprint:
+        parts.append(f"from whose weights (fingerprint `{recipe.network_fingerprint[:16]}`) it started")
+    if recipe.code_layer:
+        parts.append(f"cut at its layer `{recipe.code_layer}`")
+    parts.append(f"code size {training.code_size or recipe.code_size}")
+    return (",\n" if len(parts) > 2 else ", ").join(parts)
 
 
 def _kept(training: TrainingEntry) -> str:

@@ -2,8 +2,12 @@ from .build import build_gan as build_gan
 from .build import build_model as build_model
 from .fit import fit_generator as fit_generator
 from .fit import fit_model as fit_model
+from .fit import fresh_model as fresh_model
 from .job import check_output as check_output
+from .job import pinned as pinned
 from .job import training_folder as training_folder
+from .own import check_code_size as check_code_size
+from .own import own_networks as own_networks
 from .rows import PAIRS as PAIRS
 from .rows import ROWS as ROWS
 from .rows import train_rows as train_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ from erkeras import attacks, models
 from erkeras.attacks.pgd import REACH
 from erkeras.errors import InputError
 from erkeras.models import networks
-from erkeras.recipes import REGULARIZERS, Recipe
+from erkeras.recipes import REGULARIZERS, Recipe, network_kind
 from erkeras.threat import ThreatModel
+from erkeras.training.own import import_own, own_networks
 
 if TYPE_CHECKING:
     from erkeras.attacks import Attack
@@ -44,7 +44,7 @@ def build_model(
     model = models.ERClassifier(
         encoder,
         classifier,
-        regularizer=_build_regularizer(recipe),
+        regularizer=_build_regularizer(recipe, networks.code_size(encoder, classifier)),
         adversary=_build_adversary(recipe),
         objective=models.TRADES(recipe.beta) if recipe.objective == "trades" else None,
         clean_fraction=recipe.clean_fraction,
@@ -115,21 +115,25 @@ def _policy(recipe: Recipe) -> Iterator[None]:
 
 
 def _build_networks(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tuple[Any, Any]:
-    encoder, classifier = networks.build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    ours = network_kind(recipe.network) == "name"
+    if ours:
+        encoder, classifier = networks.build_networks(recipe.network, image_shape, recipe.code_size, classes)
+    else:
+        encoder, classifier = own_networks(recipe, image_shape, classes)
     if recipe.noise:
         encoder = networks.with_noise(encoder, recipe.noise)
-    if not recipe.bottleneck:
+    if not recipe.bottleneck and ours:  # a user's own network is trained as it is
         return networks.without_bottleneck(encoder, classes)
     if recipe.regularizer == "gaussian-kl" and recipe.coefficient:
         encoder = networks.with_gaussian_code(encoder, recipe.coefficient)
     return encoder, classifier
 
 
-def _build_regularizer(recipe: Recipe) -> Regularizer | None:
+def _build_regularizer(recipe: Recipe, code_size: int) -> Regularizer | None:
     if not recipe.coefficient or recipe.regularizer == "gaussian-kl":
         return None
     if recipe.regularizer == "wasserstein":
-        critic = networks.build_critic(recipe.code_size, recipe.critic_units, recipe.critic_output)
+        critic = networks.build_critic(code_size, recipe.critic_units, recipe.critic_output)
         return models.WassersteinCritic(recipe.coefficient, critic, recipe.clip, recipe.coupling)
     if recipe.regularizer == "mmd":
         return models.MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
@@ -148,11 +152,7 @@ def _build_adversary(recipe: Recipe) -> Attack | None:
 
 def _import_regularizer(path: str) -> Any:
     """A user's own class of regularizers, MODULE:CLASS."""
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"the regularizer {path!r} cannot be imported ({error}): {_ALLOWED}") from error
+    found = import_own(path, "regularizer", _ALLOWED)
     if not (isinstance(found, type) and issubclass(found, models.Regularizer)):
         raise InputError(f"the regularizer {path!r} is not a class of regularizers: {_ALLOWED}")
     return found

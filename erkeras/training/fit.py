@@ -66,27 +66,40 @@ def _fit(
         done = (epoch + 1) * steps  # the rest of an epoch; the others follow, from its checkpoint
 
 
+def fresh_model(job: Job, dataset: Dataset) -> ERClassifier:
+    """Builds the model of a job, before any training.
+
+    Raises:
+        InputError: for a batch of more images than there are, and as `build_model`.
+    """
+    steps = len(dataset.train) // job.recipe.batch_size
+    if not steps:
+        raise InputError(
+            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
+        )
+    return build_model(job.recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+
+
 def fit_model(
     job: Job,
     dataset: Dataset,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     name: str = "training",
+    model: ERClassifier | None = None,
 ) -> ERClassifier:
     """Trains the model of a job, from its last checkpoint where there is one.
 
     The best epoch is kept (`Recipe.keep_best`) beside the checkpoint, and without one the last.
 
+    Args:
+        model: of `fresh_model`; it makes one by default.
+
     Raises:
-        InputError: for a batch of more images than there are.
+        InputError: as `fresh_model`.
     """
     recipe = job.recipe
-    steps = len(dataset.train) // recipe.batch_size
-    if not steps:
-        raise InputError(
-            f"{job.dataset} has {len(dataset.train)} training images: give a --batch-size of at most that."
-        )
-    model = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+    model = model or fresh_model(job, dataset)
 
     def figures(logs: dict[str, float]) -> str:
         accuracy = logs.get("adversarial_accuracy", logs["clean_accuracy"])
@@ -114,17 +127,18 @@ def fit_model(
         validation_batch_size=250,
     )
     if recipe.mixed_precision:
-        model = _in_float32(model, job, dataset, steps)
+        model = _in_float32(model, job, dataset)
     if recipe.averaging and models.has_statistics(model):
+        steps = len(dataset.train) // recipe.batch_size
         batches = data.training_batches(dataset.train, recipe.batch_size, job.seed, recipe.epochs, recipe.augment)
         models.refresh_statistics(model, batches.take(_STATISTICS), recipe.epochs * steps)
     return model
 
 
-def _in_float32(model: ERClassifier, job: Job, dataset: Dataset, steps: int) -> ERClassifier:
+def _in_float32(model: ERClassifier, job: Job, dataset: Dataset) -> ERClassifier:
     """The same model and optimizers, whose layers compute in float32: what is attacked and served is not rounded."""
     recipe = dataclasses.replace(job.recipe, mixed_precision=False)
-    plain = build_model(recipe, dataset.image_shape, dataset.classes, steps, job.seed)
+    plain = fresh_model(dataclasses.replace(job, recipe=recipe), dataset)
     parts = [(plain, model), *((getattr(plain, name), getattr(model, name)) for name in OPTIMIZERS)]
     for to, of in parts:
         for variable, trained in zip(to.variables, of.variables, strict=True):

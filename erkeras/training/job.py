@@ -10,8 +10,8 @@ from typing import Any
 
 from erkeras.errors import InputError
 from erkeras.files import check_folder, lock, make_folder, read_regular, unlock, write_text
-from erkeras.recipes import Job
-from erkeras.saved import read_card
+from erkeras.recipes import Job, network_kind
+from erkeras.saved import find_model, fingerprint, read_card
 from erkeras.versions import __version__
 
 #: Bytes that job.json may have.
@@ -21,6 +21,25 @@ _MOST = 2**20
 def training_folder(output: Path) -> Path:
     """Names where the checkpoints of an unfinished job live: beside the output, hidden."""
     return output.parent / f".{output.name}.training"
+
+
+def pinned(job: Job) -> Job:
+    """Notes in a job whose network is a file which weights it starts from, by their fingerprint.
+
+    Raises:
+        InputError: where there is no whole file, or it is not the one whose fingerprint the job has.
+    """
+    recipe = job.recipe
+    if network_kind(recipe.network) != "file":
+        return job
+    _, path, _ = find_model(Path(recipe.network))
+    found = fingerprint(path)
+    if recipe.network_fingerprint not in (None, found):
+        raise InputError(
+            f"{path} has the fingerprint {found} and the job started from {recipe.network_fingerprint}: give the file "
+            "that it started from, or another --output."
+        )
+    return dataclasses.replace(job, recipe=dataclasses.replace(recipe, network_fingerprint=found))
 
 
 def begin(output: Path, job: Job) -> Path:
@@ -50,8 +69,9 @@ def check_output(output: Path, job: Job, resume: bool) -> bool:
 
     Raises:
         InputError: where the folder exists and `resume` is not set, or holds another job, or nothing can be written
-            there.
+            there; as `pinned`.
     """
+    job = pinned(job)
     unfinished = training_folder(output) / "job.json"
     if output.exists():
         if not resume:

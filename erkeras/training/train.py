@@ -18,12 +18,13 @@ from erkeras import models, saved
 from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
 from erkeras.progress import Progress
-from erkeras.recipes import Job
+from erkeras.recipes import Job, network_kind
 from erkeras.saved import Card, DatasetEntry, DetectorEntry, Summary, TrainingEntry
 from erkeras.training import figures
 from erkeras.training.build import build_gan
-from erkeras.training.fit import fit_generator, fit_model, purified
-from erkeras.training.job import begin, check_output, end, training_folder
+from erkeras.training.fit import fit_generator, fit_model, fresh_model, purified
+from erkeras.training.job import begin, check_output, end, pinned, training_folder
+from erkeras.training.own import warnings_of_start
 from erkeras.versions import processor, versions
 
 #: How much of a training an interruption may cost, in seconds.
@@ -49,8 +50,9 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         The card of the saved model.
 
     Raises:
-        InputError: as `check_output`, and for data that cannot be loaded.
+        InputError: as `check_output`, and for data that cannot be loaded, or a network that does not fit them.
     """
+    job = pinned(job)
     done = check_output(output, job, resume)
     if done:
         end(training_folder(output))  # left where the process died just before its end
@@ -59,8 +61,12 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     dataset = load_dataset(job.dataset)
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
+    # First, so that what cannot be built is refused before anything is written.
+    gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
+    model = fresh_model(job, dataset)
+    fresh = _Fresh(gan, model, warnings_of_start(job.recipe, model, dataset.validation.sample(1000, seed=0)))
     folder = begin(output, job)
-    trained = _fit(job, dataset, folder, progress)
+    trained = _fit(job, dataset, fresh, folder, progress)
     # What trained for long is a whole model before anything else is tried on it.
     kept = folder / saved.MODEL
     try:
@@ -108,6 +114,15 @@ def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output
 
 
 @dataclass(frozen=True)
+class _Fresh:
+    """What a job trains: a GAN, or None, and a classifier; and what is doubtful before."""
+
+    gan: Any
+    model: Any
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Trained:
     """A trained model, and what the card says of its training."""
 
@@ -115,19 +130,19 @@ class _Trained:
     entry: TrainingEntry
 
 
-def _fit(job: Job, dataset: Dataset, folder: Path, progress: Progress) -> _Trained:
+def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Progress) -> _Trained:
     started = time.perf_counter()
     checkpoint, of_generator = (
         models.Checkpoint(folder / part, _BETWEEN_CHECKPOINTS) for part in ("checkpoint", "generator")
     )
+    gan = fresh.gan
     try:
-        # First, so that images which no generator makes are refused at once.
-        gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
-        model: Any = fit_model(job, dataset, checkpoint, progress)
+        model: Any = fit_model(job, dataset, checkpoint, progress, model=fresh.model)
     except InputError:
         if checkpoint.newest is None:  # nothing to go on with
             end(folder)
         raise
+    code_size = models.networks.code_size(model.encoder, model.classifier)
     if gan is not None:
         model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)
     kept = models.KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
@@ -135,8 +150,9 @@ def _fit(job: Job, dataset: Dataset, folder: Path, progress: Progress) -> _Train
         seconds_of_last_run=round(time.perf_counter() - started, 1),
         last_epoch=checkpoint.history[-1],
         kept_epoch=kept,
-        warnings=_warnings(checkpoint.history[:kept]),
+        warnings=fresh.warnings + _warnings(checkpoint.history[:kept]),
         generator_last_epoch=of_generator.history[-1] if gan is not None else None,
+        code_size=None if network_kind(job.recipe.network) == "name" else code_size,
     )
     return _Trained(model, entry)
 

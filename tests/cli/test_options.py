@@ -76,6 +76,16 @@ def test_a_regularizer_is_a_name_or_a_class_of_a_module(own_module):
         assert refusal(kind, text) == message
 
 
+def test_a_network_is_a_name_a_function_of_a_module_or_a_file(own_module):
+    kind = options.Network()
+    for text in ("digits", "mnist-deep", "tiny-imagenet", f"{own_module}:build", "erkeras.models:ERClassifier"):
+        assert kind.convert(text, None, None) == text
+    for text in ("best", own_module, f"{own_module}:", f"{own_module}:1", "no_such_module:build", ":build", "", "a.h5"):
+        assert refusal(kind, text).startswith(f"{text!r} is neither digits, mnist, ")
+    with pytest.raises(InputError, match=r"missing\.keras does not exist"):
+        kind.convert("missing.keras", None, None)
+
+
 def test_a_module_is_found_and_not_imported(own_module):
     kind = options.Module()
     assert kind.convert(own_module, None, None) == own_module

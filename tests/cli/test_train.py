@@ -1,5 +1,8 @@
 """erkeras train."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -36,6 +39,16 @@ def npz(path, **arrays):
         (["--beta", "-1"], "-1.0 is not in the range"),
         (["--regularizer", "best"], "'best' is neither wasserstein, mmd, gaussian-kl nor MODULE:CLASS"),
         (["--regularizer", "no_such_module:Best"], "'no_such_module:Best' is neither"),
+        (["--network", "best"], "'best' is neither digits, mnist,"),
+        (["--network", "no_such_module:build"], "nor MODULE:FUNCTION of a module in this folder nor FILE.keras"),
+        (["--network", "math:nothing"], "the network 'math:nothing' cannot be imported (AttributeError"),
+        (["--network", "math:floor"], "the network 'math:floor' asks for 'x': let it take image_shape, classes"),
+        (["--network", "missing.keras"], "missing.keras does not exist"),
+        (["--network", "mnist-deep"], "mnist-deep leaves nothing of images of 8 x 8"),
+        (["--code-layer", "pool"], "code layer was given, and has no effect with the defense er-classifier"),
+        (["--code-size", "0"], "0 is not in the range"),
+        (["--defense", "none", "--code-size", "3"], "code size was given, and has no effect with the defense none"),
+        (["--import", "json"], "--import was given, and has no effect without --network FILE.keras"),
         (["--recipe", "best"], "'best' is not one of"),
         (["--beta", "3"], "beta was given, and has no effect with the defense er-classifier"),
         (["--defense", "madry", "--coupling", "joint"], "coupling was given, and has no effect"),
@@ -87,3 +100,69 @@ def test_a_finished_training_shows_its_figures_again(saved_model, tiny_job):
     assert result.exit_code == 0, result.output
     assert "is complete" in result.output
     assert "the same network without defense" in result.output
+
+
+def network(outputs=10, channels=1, *layers):
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, channels)),
+            *layers,
+            keras.layers.Flatten(),
+            keras.layers.Dense(6, activation="relu", name="code"),
+            keras.layers.Dense(outputs),
+        ]
+    )
+
+
+def test_train_refuses_files_that_are_no_such_classifier(anywhere):
+    import keras
+
+    (anywhere / "text.keras").write_text("hello")
+    network(7).save("seven.keras")
+    network(10, 3).save("colours.keras")
+    network(10, 1, keras.layers.Lambda(lambda images: 2 * images)).save("lambda.keras")
+    network().save("good.keras")
+    before = sorted(anywhere.iterdir())
+    for arguments, message in (
+        (["text.keras"], "text.keras is not a whole .keras file"),
+        (["seven.keras"], "gives 7 classes and the data set has 10"),
+        (["colours.keras"], "takes images of 8 x 8 x 3 and the data set has images of 8 x 8 x 1"),
+        (["lambda.keras"], "lambda.keras has a Lambda layer, which would run code of the file"),
+        (["good.keras", "--code-layer", "nothing"], "the model has no layer 'nothing': give the path of one"),
+        (["good.keras", "--code-layer", "flatten_99"], "the model has no layer 'flatten_99'"),
+        (["good.keras", "--code-size", "6"], "code size was given, and has no effect"),
+        (["good.keras", "--defense", "vae-cla"], "gaussian-kl makes a new code"),
+    ):
+        refused(run("train", "--fast", "--network", *arguments), message)
+    assert sorted(anywhere.iterdir()) == before
+
+
+def test_a_trained_file_is_made_robust_and_noticed_when_it_changes(anywhere):
+    network().save("mine.keras")
+    arguments = ["train", "--network", "mine.keras", "--code-layer", "code", "--epochs", 1, "--limit", 10]
+    arguments += ["--restarts", 1, "--fast", "--output", "robust"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "is complete" in run(*arguments, "--resume").output
+    network().save("mine.keras")
+    refused(run(*arguments, "--resume"), "robust was started with network_fingerprint")
+
+
+def test_a_file_of_ones_own_layers_takes_their_module(anywhere, monkeypatch):
+    import keras
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (anywhere / "layers_of_test.py").write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable('own')\nclass Doubled(keras.layers.Layer):\n"
+        "    def call(self, images):\n        return 2 * images\n"
+    )
+    sys.path.append(str(anywhere))
+    network(10, 1, importlib.import_module("layers_of_test").Doubled()).save("mine.keras")
+    del sys.modules["layers_of_test"], keras.saving.get_custom_objects()["own>Doubled"]
+    arguments = ["train", "--network", "mine.keras", "--epochs", 1, "--limit", 10, "--restarts", 1, "--fast"]
+    refused(run(*arguments), "mine.keras is made of Doubled, which is not registered: --import the module")
+    result = run(*arguments, "--import", "layers_of_test", "--output", "robust")
+    assert result.exit_code == 0, result.output
+    del sys.modules["layers_of_test"], keras.saving.get_custom_objects()["own>Doubled"]

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent.parent / "saved"
 CARD_FILE, README_FILE = FOLDER / "card.json", FOLDER / "readme.md"
 
 RECIPE = Recipe(
-    network="digits",
+    network="own.keras",
     code_size=16,
     epochs=60,
     batch_size=64,
@@ -62,6 +62,8 @@ RECIPE = Recipe(
     purifier_steps=200,
     purifier_restarts=10,
     purifier_step_size=30.0,
+    code_layer="backbone/pool",
+    network_fingerprint="c3335d97112ebe60c3335d97112ebe60c3335d97112ebe60c3335d97112ebe60",
 )
 
 GOLDEN = Card(
@@ -87,6 +89,7 @@ GOLDEN = Card(
         kept_epoch=59,
         warnings=("It overfits.",),
         generator_last_epoch={"wasserstein_distance": 1.5},
+        code_size=24,
     ),
     evaluation=ReportEntry(
         split="test",

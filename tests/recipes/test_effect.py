@@ -26,6 +26,15 @@ REFUSED = [
     ("momentum", 0.8, {}, "the optimizer sgd"),
     ("momentum", 0.8, {"optimizer": "adamw"}, "the optimizer sgd"),
     ("coupling", "separate", {"regularizer": "gaussian-kl"}, "another regularizer than gaussian-kl"),
+    (
+        "mixed_precision",
+        True,
+        {"network": "mine.keras"},
+        "another network than FILE.keras, whose layers have a precision of their own",
+    ),
+    ("code_layer", "pool", {}, "the network MODULE:FUNCTION or FILE.keras"),
+    ("code_size", 8, {"network": "mine.keras"}, "another network than FILE.keras, which has a code size of its own"),
+    ("code_size", 8, {"bottleneck": False, "coefficient": 0.0}, "which has a code size of its own"),
 ]
 #: Setting, its value, a recipe where it does something.
 TAKEN = [
@@ -42,6 +51,12 @@ TAKEN = [
     ("momentum", 0.8, {"optimizer": "sgd"}),
     ("weight_decay", 1e-3, {"optimizer": "sgd"}),
     ("weight_decay", 1e-3, {"optimizer": "adamw"}),
+    ("code_layer", "pool", {"network": "mine.keras"}),
+    ("mixed_precision", True, {}),
+    ("mixed_precision", True, {"network": "nets:build"}),
+    ("code_layer", "pool", {"network": "nets:build"}),
+    ("code_size", 8, {}),
+    ("code_size", 8, {"network": "nets:build"}),
 ]
 
 

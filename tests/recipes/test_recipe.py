@@ -54,6 +54,8 @@ def test_its_defaults_are_an_er_classifiers():
         "purifier_steps": 200,
         "purifier_restarts": 10,
         "purifier_step_size": 30.0,
+        "code_layer": None,
+        "network_fingerprint": None,
     }
 
 

@@ -1,8 +1,12 @@
+from .checks import code_size as code_size
+from .checks import image_shape as image_shape
 from .colour import build_colour_classifier as build_colour_classifier
 from .colour import build_colour_encoder as build_colour_encoder
 from .critics import build_critic as build_critic
+from .cut import cut_classifier as cut_classifier
 from .digits import build_digits_classifier as build_digits_classifier
 from .digits import build_digits_encoder as build_digits_encoder
+from .ends import classifier_of as classifier_of
 from .gan import build_generator as build_generator
 from .gan import build_image_critic as build_image_critic
 from .mnist import build_mnist_classifier as build_mnist_classifier

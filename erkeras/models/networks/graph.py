@@ -64,7 +64,7 @@ class Graph:
     @property
     def end(self) -> Step | None:
         """Gives the step that makes the (first) output."""
-        ends = [step for step in self.steps if any(part is self.outputs[0] for part in _flat(step.outputs))]
+        ends = [step for step in self.steps if any(part is self.outputs[0] for part in flat(step.outputs))]
         return ends[-1].leaf if ends else None
 
     @property
@@ -126,8 +126,8 @@ def _run(graph: Graph, images: Sequence[tf.Tensor], wanted: Sequence[Step]) -> l
 
         for step in graph.steps:
             args, kwargs = keras.tree.map_structure(fill, (step.args, step.kwargs))
-            outputs = run(step.inside, _flat(args[0])) if step.inside else _flat(step.operation(*args, **kwargs))
-            values |= {id(symbolic): value for symbolic, value in zip(_flat(step.outputs), outputs, strict=True)}
+            outputs = run(step.inside, flat(args[0])) if step.inside else flat(step.operation(*args, **kwargs))
+            values |= {id(symbolic): value for symbolic, value in zip(flat(step.outputs), outputs, strict=True)}
             found[step] = outputs[0]
         return [values[id(symbolic)] for symbolic in graph.outputs]
 
@@ -182,14 +182,14 @@ def _read(network: Any, prefix: str) -> Graph:
         inputs = outputs = keras.Input(network.inputs[0].shape[1:], dtype=network.inputs[0].dtype)
         for layer in network.layers:
             outputs = call(layer, outputs)
-        return Graph([inputs], steps, _flat(outputs))
+        return Graph([inputs], steps, flat(outputs))
     # A plain model of the same graph: a clone of a compiled one would be compiled.
     graph = keras.Model(network.inputs, network.outputs)
     called = keras.models.clone_model(graph, clone_function=lambda layer: layer, call_function=call)
     return Graph(called.inputs, steps, called.outputs)
 
 
-def _flat(structure: Any) -> list[Any]:
+def flat(structure: Any) -> list[Any]:
     flat: list[Any] = keras.tree.flatten(structure)
     return flat
 
@@ -217,7 +217,7 @@ def _bends(operation: Any, args: Any, kwargs: Any, alone: bool) -> bool:
         operation, args, kwargs: the symbolic call.
         alone: whether it must also act on each number alone, as an activation does.
     """
-    tensors = [part for part in _flat((args, kwargs)) if isinstance(part, keras.KerasTensor)]
+    tensors = [part for part in flat((args, kwargs)) if isinstance(part, keras.KerasTensor)]
     if len(tensors) != 1:
         return False
     (symbolic,) = tensors

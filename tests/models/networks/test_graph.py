@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from erkeras.detection.features import combined_code
-from erkeras.detection.graph import read_graph
 from erkeras.errors import InputError
+from erkeras.models.networks.graph import read_graph
 
 SHAPE = (8, 8, 3)
 
