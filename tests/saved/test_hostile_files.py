@@ -92,7 +92,7 @@ def test_a_keras_file_with_a_lambda_is_refused(tmp_path, marker):
     )
     model.save(tmp_path / "model.keras")
     marker.unlink(missing_ok=True)  # building it has run it
-    with pytest.raises(InputError, match=r"model\.keras cannot be loaded \(.*(Lambda|lambda)"):
+    with pytest.raises(InputError, match=r"model\.keras has a Lambda layer, which would run code of the file: save"):
         load_model("keras", tmp_path / "model.keras")
 
 

@@ -100,17 +100,23 @@ def test_a_whole_recipe_takes_them(given):
     assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), again.get_weights(), strict=True))
 
 
-def test_rows_that_change_an_encoder_change_a_sequential_one(given):
+def test_rows_that_change_an_encoder_change_one_of_layers(given):
     model = build_model(given(encoder, noise=0.2, coefficient=0.0, defense="rse"), SHAPE, 10, 3, seed=0)
     assert isinstance(model.encoder.layers[0], NoiseLayer)
     model = build_model(given(encoder, regularizer="gaussian-kl"), SHAPE, 10, 3, seed=0)
     assert model.encoder.layers[-1].units == 16
     plain = build_model(given(whole, bottleneck=False, coefficient=0.0), SHAPE, 10, 3, seed=0)
     assert plain.encoder.output_shape == (None, 4)  # as it is
-    with pytest.raises(InputError, match=r"noise before convolutions \(rse\) was asked for, and the encoder is a Func"):
-        build_model(given(whole, noise=0.2, coefficient=0.0), SHAPE, 10, 3, seed=0)
-    with pytest.raises(InputError, match="the encoder is a Functional: give a Sequential one, or another defense"):
-        build_model(given(whole, regularizer="gaussian-kl"), SHAPE, 10, 3, seed=0)
+    noisy = build_model(given(whole, noise=0.2, coefficient=0.0), SHAPE, 10, 3, seed=0)
+    assert any(isinstance(layer, NoiseLayer) for layer in noisy.encoder.layers)
+
+    def nested(image_shape, code_size):
+        return keras.Sequential([keras.Input(image_shape), encoder(image_shape, code_size)])
+
+    with pytest.raises(InputError, match=r"\(rse\) was asked for, and the encoder has a model among its layers"):
+        build_model(given(nested, noise=0.2, coefficient=0.0), SHAPE, 10, 3, seed=0)
+    with pytest.raises(InputError, match=r"\(gaussian-kl\) was asked for, and the encoder has a model"):
+        build_model(given(nested, regularizer="gaussian-kl"), SHAPE, 10, 3, seed=0)
 
 
 def raises():

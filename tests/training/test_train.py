@@ -66,13 +66,12 @@ def states(path, tmp_path):
     return arrays
 
 
-@pytest.mark.parametrize("epochs_before", [1, 3])
-def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, straight_run, epochs_before):
+def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, straight_run):
     output = tmp_path / "killed"
     process = subprocess.Popen(command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = training_folder(output) / "checkpoint"
     deadline = time.monotonic() + 240
-    while not list(checkpoints.glob(f"epoch-*{epochs_before}")) and process.poll() is None:
+    while not list(checkpoints.glob("epoch-*2")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -111,14 +110,16 @@ def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
 
 
 def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job):
+    job = dataclasses.replace(tiny_job, baseline=False)
+
     class StopAtAttacks(Progress):
         def stage(self, name, total):
             if name == "attacking":
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_job, tmp_path / "model", progress=StopAtAttacks())
-    card = train(tiny_job, tmp_path / "model", resume=True)
+        train(job, tmp_path / "model", progress=StopAtAttacks())
+    card = train(job, tmp_path / "model", resume=True)
     assert set(card.training.last_epoch) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
 
 
