@@ -1,5 +1,6 @@
 """What the tests share: quiet TensorFlow, one seed a test, tiny images and networks."""
 
+import gc
 import os
 import sys
 
@@ -13,6 +14,14 @@ import pytest
 def _same_seed_for_every_test():
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(7)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _looked_through_once():
+    """Keras keeps millions of objects, which each full collection of a long process would look through again."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -211,16 +211,34 @@ def save(network, path, *signatures):
     def two_outputs(images):
         return {"first": network(images, training=False), "second": network(images, training=False)}
 
+    @tf.function(input_signature=[spec])
+    def one_output(images):
+        return {"of_any_name": network(images, training=False)}
+
     module = tf.Module()
     module.network = network
-    functions = {"serving_default": serving_default, "logits": logits, "embed": embed, "two_outputs": two_outputs}
+    functions = {
+        "serving_default": serving_default,
+        "logits": logits,
+        "embed": embed,
+        "two_outputs": two_outputs,
+        "one_output": one_output,
+    }
     tf.saved_model.save(module, path, {name.split(":")[0]: functions[name.split(":")[-1]] for name in signatures})
     return tf.saved_model.load(path)
 
 
 @pytest.mark.parametrize(
     ("signatures", "outputs"),
-    [(["serving_default"], "probabilities"), (["logits"], "logits"), (["serving_default", "logits"], "logits")],
+    [
+        (["serving_default"], "probabilities"),
+        (["logits"], "logits"),
+        (["serving_default", "logits"], "logits"),
+        (["serving_default", "mine:one_output"], "probabilities"),
+        (["mine:logits"], "logits"),
+        (["mine:one_output"], "logits"),
+        (["serving_default:one_output"], "logits"),
+    ],
 )
 def test_saved_model_by_its_signatures(network, images, tmp_path, signatures, outputs):
     victim = Victim(save(network, str(tmp_path), *signatures))
