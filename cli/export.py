@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import rich_click as click
@@ -31,6 +30,5 @@ def export(model: Path, version: int | None, modules: tuple[str, ...]) -> None:
     saved.read_card(model)
     saved.new_version(model, version)
     console.load_tensorflow()
-    for module in modules:
-        importlib.import_module(module)
+    saved.import_modules(modules)
     console.output.print(f"Exported to {saved.export_version(model, version)}")

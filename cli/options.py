@@ -99,7 +99,7 @@ def _is_module(name: str) -> bool:
         sys.path.append(os.getcwd())
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
+    except Exception:  # a package that it is in is imported, and may raise anything
         return False
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -273,8 +272,7 @@ def train(
     done = training.check_output(output, job, resume)
     if not done:
         console.load_tensorflow()
-        for module in modules:
-            importlib.import_module(module)
+        saved.import_modules(modules)
         if overrides["code_size"]:
             training.check_code_size(recipe)
     try:

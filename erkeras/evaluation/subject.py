@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,8 +106,7 @@ class Subject:
         if self.kind == "served":
             return serving.Served(serving.Client(self.name), self.knowledge)
         self._check_detector(with_detector)
-        for module in self.modules:
-            importlib.import_module(module)
+        saved.import_modules(self.modules)
         assert self.file is not None
         model = saved.load_model(self.kind, self.file)
         if not with_detector:

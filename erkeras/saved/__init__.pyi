@@ -17,6 +17,7 @@ from .folder import is_fingerprint as is_fingerprint
 from .folder import new_version as new_version
 from .folder import newest_version as newest_version
 from .folder import read_card as read_card
+from .loading import import_modules as import_modules
 from .loading import load_model as load_model
 from .model import Saved as Saved
 from .model import complete as complete

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,22 @@ def load_model(kind: str, path: Path) -> Any:
             ) from error
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason[:200]}): give a model that this Keras can read.") from error
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules of the user's own, which register the Keras classes that a model is made of.
+
+    Raises:
+        InputError: for the first that cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module may raise anything
+            reason = next(iter(str(error).strip().splitlines()), "")
+            raise InputError(
+                f"the module {name!r} cannot be imported ({type(error).__name__}: {reason[:200]}): mend it."
+            ) from error
 
 
 def _check_sizes(path: Path) -> None:

@@ -10,7 +10,7 @@ from keras import layers
 
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
-from erkeras.saved import load_model
+from erkeras.saved import import_modules, load_model
 
 
 def rewritten(source, path, config):
@@ -69,3 +69,16 @@ def test_a_savedmodel_that_is_damaged_is_refused(tmp_path):
         with pytest.raises(InputError, match=r"cannot be loaded \(") as caught:
             load_model("saved_model", folder)
         assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("import absent_module", "ModuleNotFoundError: No module"),
+     ("def f(:", "SyntaxError"), ("raise ValueError('first\\nsecond')", r"ValueError: first\)")],
+)  # fmt: skip
+def test_a_module_that_cannot_be_imported_is_refused_in_one_sentence(tmp_path, monkeypatch, content, reason):
+    (tmp_path / "broken_module.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=rf"the module 'broken_module' cannot be imported \(.*{reason}") as caught:
+        import_modules(["json", "broken_module"])
+    assert "\n" not in str(caught.value)
