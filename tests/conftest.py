@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long comes first, so that no worker ends alone with it: trainings, and what README and docs show."""
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "tests"))
+
+
 @pytest.fixture(autouse=True)
 def _same_seed_for_every_test():
     if "keras" in sys.modules:

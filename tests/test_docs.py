@@ -104,7 +104,7 @@ def test_networks_of_ones_own_train_in_python_and_by_the_command_line(tmp_path, 
     commands = re.findall(r"^    erkeras (train --network .*)$", (DOCS / "networks.md").read_text(), re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
-        result = run(*command.split(), "--epochs", 1, "--limit", 20, "--restarts", 1, "--fast")
+        result = run(*command.split(), "--epochs", 1, "--steps", 2, "--limit", 20, "--restarts", 1, "--fast")
         assert result.exit_code == 0, result.output
     del sys.modules["nets"]
     cards = tmp_path.glob("saved_models/*/card.json")

@@ -23,7 +23,7 @@ class StopAfter(Progress):
 
 def test_an_epoch_is_gone_on_with(tmp_path, tiny_job):
     """Its averaged weights and the best epoch's are those of a training that nothing interrupted."""
-    recipe = dataclasses.replace(tiny_job.recipe, averaging=0.9, keep_best=True, batch_size=200)
+    recipe = dataclasses.replace(tiny_job.recipe, averaging=0.9, keep_best=True, batch_size=200, steps=2)
     job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
     whole = Checkpoint(tmp_path / "whole")
     straight = fit_model(job, dataset, whole)
@@ -40,7 +40,13 @@ def test_an_epoch_is_gone_on_with(tmp_path, tiny_job):
 def test_what_is_trained_in_mixed_precision_computes_in_float32(tmp_path, tiny_job):
     """With the weights and the optimizers' states of its training, which a checkpoint has too."""
     recipe = dataclasses.replace(
-        tiny_job.recipe, mixed_precision=True, optimizer="sgd", learning_rate=0.1, weight_decay=1e-3, averaging=0.9
+        tiny_job.recipe,
+        mixed_precision=True,
+        optimizer="sgd",
+        learning_rate=0.1,
+        weight_decay=1e-3,
+        averaging=0.9,
+        steps=2,
     )
     job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
     checkpoint = Checkpoint(tmp_path / "checkpoint")

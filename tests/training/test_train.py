@@ -101,7 +101,7 @@ def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
     images = np.clip(random.rand(60, 32, 32, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
     np.savez(tmp_path / "colour.npz", images=(images * 255).astype(np.uint8), labels=labels)
     name = f"npz:{tmp_path / 'colour.npz'}"
-    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=2, batch_size=8)
+    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=1, batch_size=8, steps=2)
     card = train(Job(name, recipe, restarts=1, deterministic=False), tmp_path / "model")
     assert card.dataset.image_shape == (32, 32, 3)
     assert card.evaluation.summary.images == 12
