@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     attempt: tf.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attacked:
     """Holds what an attack made of n images.
 
@@ -69,6 +69,13 @@ class Attacked:
     queries: np.ndarray
     gradients: np.ndarray
     outputs: str
+
+    def __repr__(self) -> str:
+        """Says how it ended: a notebook shows this, and arrays would hide it."""
+        if not len(self.success):
+            return "Attacked(0 images)"
+        wrong = self.wrong_when_clean.mean()
+        return f"Attacked({len(self.success)} images, clean {1 - wrong:.1%}, robust {self.robust_accuracy:.1%})"
 
     @property
     def robust_accuracy(self) -> float:

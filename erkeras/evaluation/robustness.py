@@ -23,7 +23,7 @@ from erkeras.progress import Progress
 from erkeras.saved import Summary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Robustness:
     """Holds what attacks, one after the other, left standing. Each attack gets the images that still stand.
 
@@ -40,6 +40,11 @@ class Robustness:
     outputs: str
     seconds: tuple[float, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Says how it ended: a notebook shows this, and arrays would hide it."""
+        after = [f"{name} {self.accuracy_after(number):.1%}" for number, name in enumerate(self.names)]
+        return f"Robustness({len(self.examples)} images, {', '.join([f'clean {self.clean_accuracy:.1%}', *after])})"
 
     @property
     def names(self) -> tuple[str, ...]:

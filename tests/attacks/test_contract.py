@@ -323,3 +323,10 @@ def test_a_second_attack_replaces_what_was_found_and_adds_what_was_spent():
     # The first is left as it was.
     assert first.images.ravel().tolist() == [1, 2, 3]
     assert first.queries.tolist() == [10, 20, 30]
+
+
+def test_a_result_says_how_it_ended():
+    assert repr(attacked_of([1, 2, 3], [True, False, False], [10, 20, 30])) == (
+        "Attacked(3 images, clean 100.0%, robust 66.7%)"
+    )
+    assert repr(attacked_of([], np.zeros(0, bool), [])) == "Attacked(0 images)"

@@ -71,6 +71,11 @@ def test_robust_is_right_when_clean_and_under_every_attack(split):
     )
 
 
+def test_it_says_how_it_ended(split):
+    found = evaluate_robustness(brightness, split, [UP, DOWN])
+    assert repr(found) == "Robustness(7 images, clean 85.7%, up 57.1%, down 42.9%)"
+
+
 @dataclass(frozen=True)
 class Nearest(Shift):
     """Asks for the nearest image of another class, as RayS does."""
