@@ -280,3 +280,21 @@ def test_the_documentation_names_every_key():
     text = page.read_text()
     missing = sorted({path[-1] for path, _ in KEYS if f"`{path[-1]}`" not in text})
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"evaluation": value} for value in (None, [], "text", 3, {})]
+    + [{"job": value} for value in (None, [], "text", 3)]
+    + [{"evaluation": {"baseline": value}} for value in ("text", 3, [1])],
+    ids=str,
+)
+def test_an_old_card_of_other_types_is_refused_in_one_sentence(changes):
+    names = ("images", "outputs", "clean_accuracy", "attacks", "robust_accuracy", "mean_boundary_distance",
+             "forward_passes", "backward_passes", "warnings")  # fmt: skip
+    report = dict.fromkeys((*names, "split", "norm", "epsilon", "pgd", "seed", "indices"), 1)
+    if isinstance(changes.get("evaluation"), dict) and changes["evaluation"]:
+        changes = {"evaluation": {**report, **changes["evaluation"]}}
+    with pytest.raises(InputError, match="lacks what a card of format 2 has") as caught:
+        parse_card(json.dumps({"format": 2, "job": {}, "evaluation": report, **changes}), PLACE)
+    assert len(str(caught.value).splitlines()) == 1

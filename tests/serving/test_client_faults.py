@@ -253,11 +253,15 @@ def test_what_a_server_says_is_one_line_without_the_token():
         fails(url, InputError, r"refused the request: bad \[31m token 'Bearer \.\.\.' x+\.$")
 
 
-def test_a_redirect_is_not_followed():
+@pytest.mark.parametrize("status", [300, 301, 307, 399])
+def test_a_redirect_is_not_followed(status):
     with serving(lambda _: [whole(GOOD)]) as (other, strangers):
-        answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: %s:predict\r\nContent-Length: 0\r\n\r\n" % other.encode()
+        answer = b"HTTP/1.1 %d Elsewhere\r\nLocation: %s:predict\r\nContent-Length: 0\r\n\r\n" % (
+            status,
+            other.encode(),
+        )
         with serving(lambda _: [answer]) as (url, requests):
-            fails(url, InputError, r"redirects elsewhere \(status 307\)")
+            fails(url, InputError, rf"redirects elsewhere \(status {status}\)")
             assert TOKEN.encode() in requests[0]
         assert not strangers
 
