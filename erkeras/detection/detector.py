@@ -16,11 +16,11 @@ import tensorflow as tf
 from erkeras.data import read_arrays
 from erkeras.detection.batches import in_batches
 from erkeras.detection.criteria import Separation
-from erkeras.detection.features import as_float32
 from erkeras.detection.network import network_of
 from erkeras.detection.regression import Regression
 from erkeras.errors import InputError
 from erkeras.files import write_arrays
+from erkeras.models.precision import at_least_float32
 from erkeras.pixels import as_labels, as_pixels
 
 _REGRESSION = ("weight", "bias", "threshold", "false_positive_rate")
@@ -168,7 +168,7 @@ class Detector(ABC):
         logits, label, statistics = self.of_label(images)
         score = tf.sigmoid(tf.linalg.matvec(statistics, regression.weight) + regression.bias)
         return {
-            "probabilities": tf.nn.softmax(as_float32(logits)),
+            "probabilities": tf.nn.softmax(at_least_float32(logits)),
             "label": label,
             "adversarial_score": tf.cast(score, tf.float32),
             "verdict": score > regression.threshold,
@@ -190,7 +190,7 @@ class Detector(ABC):
         """`outputs` for a regression that may be in variables: its `weight` `[size]` and `offset`, float64."""
         logits, statistics = self.look(images)
         odds = tf.cast(tf.linalg.matvec(statistics, weight) + offset, tf.float32)
-        return tf.concat([as_float32(logits), tf.broadcast_to(odds, tf.shape(logits))], axis=1)
+        return tf.concat([at_least_float32(logits), tf.broadcast_to(odds, tf.shape(logits))], axis=1)
 
     def statistics(self, images: np.ndarray) -> np.ndarray:
         """Gives what the regression looks at, float64 `[n, size]`: of each image, for the class it is taken for.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from erkeras.errors import InputError
 from erkeras.models.networks.graph import Graph, Step, read_graph
+from erkeras.models.precision import at_least_float32
 
 #: ER1 looks at the encoder's output alone, ER2 at the combined code.
 FEATURES = ("code", "combined")
@@ -160,10 +161,5 @@ def joined_means(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def mean_over_positions(output: tf.Tensor) -> tf.Tensor:
     """Averages `[n, ..., channels]` to `[n, channels]`; what is half a float becomes float32."""
-    output = as_float32(output)
+    output = at_least_float32(output)
     return tf.reduce_mean(output, axis=list(range(1, output.shape.rank - 1)))
-
-
-def as_float32(output: tf.Tensor) -> tf.Tensor:
-    """Casts outputs of a network of mixed precision; others stay as they are."""
-    return tf.cast(output, tf.float32) if output.dtype in (tf.float16, tf.bfloat16) else output

@@ -15,7 +15,6 @@ import tensorflow as tf
 from erkeras.attacks.victim import Victim
 from erkeras.detection.features import (
     all_layers,
-    as_float32,
     computed,
     feature_function,
     joined_means,
@@ -26,6 +25,7 @@ from erkeras.detection.features import (
 from erkeras.errors import InputError
 from erkeras.models import ERClassifier
 from erkeras.models.networks.graph import is_readable, read_graph
+from erkeras.models.precision import at_least_float32
 
 #: images -> codes `[n, code_size]`, features (of a kind), logits `[n, classes]`.
 Reader = Callable[[tf.Tensor], tuple[tf.Tensor, Any, tf.Tensor]]
@@ -87,7 +87,7 @@ class Network(ABC):
     def embed(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Codes and logits of images, both float32."""
         codes, _, logits = self._embed(images)
-        return as_float32(codes), as_float32(logits)
+        return at_least_float32(codes), at_least_float32(logits)
 
     @cached_property
     def _embed(self) -> Reader:
@@ -174,7 +174,7 @@ class _Whole(Network):
         @tf.function(autograph=False, reduce_retracing=True)
         def read(images: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
             outputs, (codes, *features) = run(images)
-            logits = self._end.logits(as_float32(outputs))
+            logits = self._end.logits(at_least_float32(outputs))
             codes = mean_over_positions(codes)
             if kind != "layers":
                 return codes, joined_means(features), logits

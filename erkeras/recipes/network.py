@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 #: Names in `erkeras.models.networks.NETWORKS`, known without TensorFlow.
 NETWORK_NAMES = (
     "digits",
@@ -18,16 +20,13 @@ NETWORK_NAMES = (
     "wide-resnet34-10",
 )
 
-#: Kinds of networks.
-NAME, FUNCTION, FILE = "name", "function", "file"
 
-
-def network_kind(network: str) -> str:
+def network_kind(network: str) -> Literal["name", "function", "file"]:
     """Tells what kind of network a recipe names.
 
     Returns:
         "file" for FILE.keras, "function" for MODULE:FUNCTION, else "name".
     """
     if network.endswith(".keras"):
-        return FILE
-    return FUNCTION if ":" in network else NAME
+        return "file"
+    return "function" if ":" in network else "name"

@@ -44,7 +44,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class TrainingEntry:
-    """How a training went, key `training`.
+    """Says how a training went, key `training`.
 
     Attributes:
         seconds_of_last_run: of its last run; a resumed one had others before.

@@ -39,21 +39,20 @@ def _training(card: Card) -> str:
     if card.job is None or card.training is None:
         return ""
     recipe = card.job.recipe
-    radius = f"{_norm(recipe)}epsilon"
+    radius, code_size = f"{_norm(recipe)}epsilon", card.training.code_size or recipe.code_size
     return f"""\
-**Training.** {_network(recipe, card.training)}, {recipe.epochs} epochs, batch
+**Training.** Network `{recipe.network}`, code size {code_size}, {recipe.epochs} epochs, batch
 {recipe.batch_size}, {_adversary(recipe)}, {_regularizer(recipe)}, seed {card.job.seed}; evaluated at {radius}
-{recipe.epsilon:g}. All settings are in `card.json`.{_kept(card.training)}"""
+{recipe.epsilon:g}. All settings are in `card.json`.{_start(recipe)}{_kept(card.training)}"""
 
 
-def _network(recipe: Recipe, training: TrainingEntry) -> str:
-    parts = [f"Network `{recipe.network}`"]
+def _start(recipe: Recipe) -> str:
+    text = ""
     if recipe.network_fingerprint:
-        parts.append(f"from whose weights (fingerprint `{recipe.network_fingerprint[:16]}`) it started")
+        text += f"\nIt started from the network's weights (fingerprint `{recipe.network_fingerprint[:16]}`)."
     if recipe.code_layer:
-        parts.append(f"cut at its layer `{recipe.code_layer}`")
-    parts.append(f"code size {training.code_size or recipe.code_size}")
-    return (",\n" if len(parts) > 2 else ", ").join(parts)
+        text += f"\nThe network is cut at its layer `{recipe.code_layer}`."
+    return text
 
 
 def _kept(training: TrainingEntry) -> str:

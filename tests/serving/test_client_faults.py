@@ -256,10 +256,7 @@ def test_what_a_server_says_is_one_line_without_the_token():
 @pytest.mark.parametrize("status", [300, 301, 307, 399])
 def test_a_redirect_is_not_followed(status):
     with serving(lambda _: [whole(GOOD)]) as (other, strangers):
-        answer = b"HTTP/1.1 %d Elsewhere\r\nLocation: %s:predict\r\nContent-Length: 0\r\n\r\n" % (
-            status,
-            other.encode(),
-        )
+        answer = f"HTTP/1.1 {status} Elsewhere\r\nLocation: {other}:predict\r\nContent-Length: 0\r\n\r\n".encode()
         with serving(lambda _: [answer]) as (url, requests):
             fails(url, InputError, rf"redirects elsewhere \(status {status}\)")
             assert TOKEN.encode() in requests[0]

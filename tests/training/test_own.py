@@ -254,7 +254,10 @@ def test_a_card_says_what_it_started_from(saved, tmp_path):
     assert card.training.code_size == 6
     text = " ".join((tmp_path / "model" / "README.md").read_text().split())
     digest = card.job.recipe.network_fingerprint[:16]
-    assert f"own.keras`, from whose weights (fingerprint `{digest}`) it started, cut at its layer `code`, code" in text
+    assert (
+        f"It started from the network's weights (fingerprint `{digest}`). The network is cut at its layer `code`."
+        in text
+    )
     assert "code size 6, 1 epochs" in text
     assert card.evaluation.baseline is not None
     assert "of the validation images before training" in card.training.warnings[0]
