@@ -20,6 +20,7 @@ from .options import (
     ENDPOINT,
     HOW_MANY,
     HOW_STRONG,
+    INTERNAL_BATCH,
     MODULES,
     NORM,
     PATH,
@@ -29,6 +30,7 @@ from .options import (
     STEPS,
     WHAT,
     WHERE_TO,
+    XLA,
     attack_option,
     drawable,
     threat_of,
@@ -110,6 +112,8 @@ _SHOWN = 10
     "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many images, at most."
 )
 @SEED
+@INTERNAL_BATCH
+@XLA
 @click.option("--record", type=PATH, panel=WHERE_TO, help="Record every example in this folder.")
 @click.option(
     "--card",
@@ -137,6 +141,8 @@ def attack(
     naive: bool,
     limit: int,
     seed: int,
+    internal_batch: int | None,
+    xla: bool | None,
     record: Path | None,
     card: bool,
     resume: bool,
@@ -162,6 +168,8 @@ def attack(
         raise InputError("--resume was given without --record or --card: add the one of the run to go on with.")
     if endpoint and (record or card or naive):
         raise InputError("--endpoint was given with --record, --card or --naive: leave one out.")
+    if endpoint and xla is not None:
+        raise InputError("--xla or --no-xla was given with --endpoint, and a server compiles for itself: leave it out.")
     run = evaluation.Evaluation(
         subject,
         settings,
@@ -173,6 +181,8 @@ def attack(
         record=record,
         card=card,
         resume=resume,
+        internal_batch=internal_batch,
+        jit_compile="auto" if xla is None else xla,
     )
     if naive:
         run.check_naive()

@@ -157,6 +157,20 @@ CONFIDENCE = click.option(
 )
 
 
+INTERNAL_BATCH = click.option(
+    "--internal-batch",
+    type=COUNT,
+    panel=HOW_MANY,
+    help="Let the model see so many images at once.  [default: 128; on a GPU 256, or what fits]",
+)
+XLA = click.option(
+    "--xla/--no-xla",
+    default=None,
+    panel=HOW_MANY,
+    help="Compile the loop of each attack by XLA.  [default: on a GPU]",
+)
+
+
 def attack_option(*default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes the option --attack, of one or several names."""
     return click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,19 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Names this machine's processor, on which the last bit of every figure depends."""
+    """Names what computes here, on which the last bit of every figure depends: the processor, and GPUs before it."""
+    return ", ".join([*_gpus(), _cpu()])
+
+
+def _gpus() -> list[str]:
+    if "tensorflow.python" not in sys.modules:
+        return []  # it was not loaded, and has computed nothing
+    config = sys.modules["tensorflow"].config
+    details = [config.experimental.get_device_details(gpu) for gpu in config.get_visible_devices("GPU")]
+    return [str(detail.get("device_name", "a GPU")) for detail in details]
+
+
+def _cpu() -> str:
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -1,5 +1,6 @@
 import platform
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def test_the_processor_is_named_as_the_system_names_it(monkeypatch):
     listed = "processor\t: 0\nmodel name\t: A Fast One @ 3 GHz \nmodel name\t: Another\n"
     monkeypatch.setattr(Path, "read_text", lambda self: listed)
     assert processor() == "A Fast One @ 3 GHz"
+
+
+def test_a_gpu_is_named_before_the_processor(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "model name\t: A Fast One\n")
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["first", "second"] if kind == "GPU" else [])
+    details = {"first": {"device_name": "NVIDIA H200", "compute_capability": (9, 0)}, "second": {}}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
+    assert processor() == "NVIDIA H200, a GPU, A Fast One"
+    monkeypatch.delitem(sys.modules, "tensorflow.python")
+    assert processor() == "A Fast One"
 
 
 def test_without_a_list_of_processors_the_platform_is_asked(monkeypatch):

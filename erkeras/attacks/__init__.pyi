@@ -6,6 +6,9 @@ from .autoattack import attack_in_turn as attack_in_turn
 from .carlini_wagner import CarliniWagner as CarliniWagner
 from .contract import INTERNAL_BATCH as INTERNAL_BATCH
 from .contract import Attacked as Attacked
+from .devices import MOST_STREAMS as MOST_STREAMS
+from .devices import available_processors as available_processors
+from .devices import fitting_batch as fitting_batch
 from .divergence_pgd import DivergencePGD as DivergencePGD
 from .fab import FAB as FAB
 from .fgsm import FGSM as FGSM
@@ -18,8 +21,6 @@ from .named import recorded_attack as recorded_attack
 from .named import report_attacks as report_attacks
 from .pgd import PGD as PGD
 from .rays import RayS as RayS
-from .runner import MOST_STREAMS as MOST_STREAMS
-from .runner import available_processors as available_processors
 from .square import Square as Square
 from .victim import Victim as Victim
 from .victim import as_victim as as_victim

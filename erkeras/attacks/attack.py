@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.arguments import check_counts
-from erkeras.attacks.contract import INTERNAL_BATCH, Attacked, Batch, Logits, State
+from erkeras.attacks.contract import Attacked, Batch, Logits, State
 from erkeras.attacks.losses import cross_entropy, is_answer, margin
 from erkeras.attacks.runner import run
 from erkeras.attacks.tensors import where
@@ -153,7 +153,7 @@ class Attack:
         *,
         seed: int = 0,
         indices: Any = None,
-        internal_batch: int = INTERNAL_BATCH,
+        internal_batch: int | None = None,
         progress: Progress | None = None,
     ) -> Attacked:
         """Attacks every image.
@@ -165,14 +165,15 @@ class Attack:
             labels: int `[n]`.
             seed: random numbers come from (seed, attempt, index of the image) alone.
             indices: int `[n]`, the images' original indices; their positions by default.
-            internal_batch: how many images the model sees at once, whatever n is. Another number can change a
-                borderline verdict, by rounding: change it only to fit a device's memory.
+            internal_batch: how many images the model sees at once, whatever n is; by default what suits the device,
+                128 on a CPU (`devices.fitting_batch`). Another number can change a borderline verdict, by rounding.
             progress: hears of the units of work that are done; they sum to n x `work`.
 
         Raises:
             InputError: for images or labels that do not fit each other, the bounds or the model.
         """
-        check_counts(self.name, internal_batch=internal_batch)
+        if internal_batch is not None:
+            check_counts(self.name, internal_batch=internal_batch)
         images, labels, indices = check_images(self.threat, images, labels, indices)
         return run(self, model, images, labels, indices, seed, internal_batch, progress or Progress())
 

@@ -97,7 +97,7 @@ class AutoAttack(Attack):
         *,
         seed: int = 0,
         indices: Any = None,
-        internal_batch: int = INTERNAL_BATCH,
+        internal_batch: int | None = None,
         progress: Progress | None = None,
     ) -> Attacked:
         """Attacks every image, as any attack does."""
@@ -121,7 +121,7 @@ def attack_in_turn(
     *,
     seed: int = 0,
     indices: Any = None,
-    internal_batch: int = INTERNAL_BATCH,
+    internal_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
     """Runs attacks one after the other, each on the images that still stand; arguments as for any attack."""
@@ -130,7 +130,7 @@ def attack_in_turn(
     victim = as_victim(model)
     if len(images):
         # Before the first attack has spent its time.
-        outputs = victim.outputs_for(images[:1], internal_batch=internal_batch).shape[1]
+        outputs = victim.outputs_for(images[:1], internal_batch=internal_batch or INTERNAL_BATCH).shape[1]
         for attack in attacks:
             attack.check(outputs // attack.outputs_per_class, images.shape[1:])
     found: Attacked | None = None

@@ -15,7 +15,7 @@ Logits = Callable[[tf.Tensor], tf.Tensor]
 #: What an attempt knows between two steps: tensors whose first axis is the batch.
 State = dict[str, tf.Tensor]
 
-#: Images that a model under attack sees at once.
+#: Images that a model under attack sees at once on a CPU.
 INTERNAL_BATCH = 128
 
 

@@ -8,44 +8,23 @@ and which moment do not matter.
 
 from __future__ import annotations
 
-import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from erkeras.attacks.checks import look_once
 from erkeras.attacks.contract import Attacked, Batch, Steps
+from erkeras.attacks.devices import fitting_batch, parallel_streams
 from erkeras.attacks.losses import is_answer
 from erkeras.attacks.slots import Outcome, Slots
 from erkeras.attacks.victim import Victim, as_victim
-from erkeras.errors import InputError
+from erkeras.errors import InputError, RobustnessWarning
 from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
-
-#: Internal batches that are worked on at once, at most.
-MOST_STREAMS = 4
-
-
-def parallel_streams() -> int:
-    """Tells how many internal batches are worked on at once, each in a thread of its own.
-
-    On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
-    all by default. Two operations with one thread each are done sooner than one after the other with two
-    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`.
-    """
-    if tf.config.list_physical_devices("GPU"):
-        return 1
-    processors = available_processors()
-    each = tf.config.threading.get_intra_op_parallelism_threads() or processors
-    return max(1, min(processors // each, MOST_STREAMS))
-
-
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -55,11 +34,13 @@ def run(
     labels: np.ndarray,
     indices: np.ndarray,
     seed: int,
-    internal_batch: int,
+    internal_batch: int | None,
     progress: Progress,
 ) -> Attacked:
     """See `Attack.__call__`; images float32, labels int32, indices int64."""
     victim = as_victim(model)
+    if internal_batch is None:
+        internal_batch = fitting_batch(victim, images) if len(images) else 1
     clean = victim.outputs_for(images, attack.knowledge, internal_batch)
     if not len(images):
         clean = np.zeros((0, 2 * attack.outputs_per_class), np.float32)
@@ -79,10 +60,12 @@ def run(
     outputs = clean.copy()
     outputs[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
     distance = _distances(attack.threat, work.found, images)
+    success = attack.broken(labels, outputs).numpy() & attack.threat.allows(distance)
+    _tell_of_rounding(work.broken & ~success, attack)
     forward, backward = attack.passes
     return Attacked(
         images=work.found,
-        success=attack.broken(labels, outputs).numpy() & attack.threat.allows(distance),
+        success=success,
         answered=work.answered,
         wrong_when_clean=wrong,
         predictions=attack.predictions(outputs).numpy(),
@@ -148,6 +131,11 @@ class _Work:
         self.answered = np.all(self._attempt_answered | ~made, axis=1)
         progress.advance(units * len(self.found) - reported)
 
+    @property
+    def broken(self) -> np.ndarray:
+        """Tells, bool `[n]`, which images an attempt broke inside the ball."""
+        return (self._chosen < self.attack.attempts) & (not self.attack.minimises)
+
     def _pending(self) -> Iterator[tuple[int, int]]:
         for attempt in range(self.attack.attempts):
             for row in np.flatnonzero(self.standing):
@@ -186,6 +174,16 @@ def _run_all(work: Callable[[Slots], None], streams: list[Slots], stopped: threa
                 future.result()
         finally:  # also where one of them failed, or Ctrl-C was pressed
             stopped.set()
+
+
+def _tell_of_rounding(lost: np.ndarray, attack: Steps) -> None:
+    if lost.any():
+        warnings.warn(
+            f"{attack.name} broke {lost.sum()} of {len(lost)} images while it searched, and the model is right about "
+            "them when it classifies them again (it is randomised, or rounds otherwise there): they count as standing.",
+            RobustnessWarning,
+            stacklevel=4,
+        )
 
 
 def _check_labels(labels: np.ndarray, classes: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.contract import Batch, Logits, State, Steps
+from erkeras.attacks.devices import WholeLoop, has_gpu
 from erkeras.attacks.tensors import where
 from erkeras.attacks.victim import Victim
 
@@ -110,8 +111,9 @@ class Slots:
         return Batch(*(tf.constant(part) for part in parts))
 
 
-def compile_attack(attack: Steps, logits: Logits) -> tuple[Any, Any]:
+def compile_attack(attack: Steps, victim: Victim) -> tuple[Any, Any]:
     """Makes the two graphs of an attack on a model: new attempts, and some steps of all attempts."""
+    logits = victim.logits
 
     def initial(batch: Batch) -> State:
         n = tf.shape(batch.labels)[0]
@@ -146,7 +148,9 @@ def compile_attack(attack: Steps, logits: Logits) -> tuple[Any, Any]:
         )
         return state
 
-    return tf.function(initial, autograph=False), tf.function(advance, autograph=False)
+    by_xla = has_gpu() if victim.jit_compile == "auto" else bool(victim.jit_compile)
+    # Starts are the same bits with XLA and without.
+    return tf.function(initial, autograph=False), WholeLoop(advance, by_xla and victim.has_gradients)
 
 
 def _asking(attack: Steps, logits: Logits, batch: Batch, state: State) -> Logits:

@@ -45,6 +45,7 @@ class Victim:
               else the model itself where it can be called;
             - a function from float32 images `[n, height, width, channels]` to `[n, classes]`, or to labels, int
               `[n]`, for attacks that ask for no more. A function of NumPy arrays has no gradients.
+        jit_compile: whether XLA compiles the loops of attacks whole; "auto": on a GPU.
 
     Attributes:
         logits: images `[n, height, width, channels]` -> logits `[n, classes]`, in the dtype of the images; made of the
@@ -54,17 +55,20 @@ class Victim:
         has_gradients: False for a function of NumPy arrays.
         looked: attacks before whose first run the model was looked at (`checks.py`).
         told: sentences of warning that were said of it.
+        fitting: for a shape of images, how many of them the model sees at once; see `devices.fitting_batch`.
 
     Raises:
         InputError: where `model` is none of these.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, jit_compile: bool | str = "auto") -> None:
         self.model = model
+        self.jit_compile = jit_compile
         self.outputs = UNKNOWN
         self.has_gradients = True
         self.looked: set[Steps] = set()
         self.told: list[str] = []
+        self.fitting: dict[tuple[int, ...], int] = {}
         self._raw = _outputs_function(model)
         self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
@@ -89,9 +93,9 @@ class Victim:
         return outputs
 
     def functions(self, attack: Steps, compiled: Callable[..., Any]) -> Any:
-        """Gives `compiled(attack, logits)`; made once for each attack, so that a long evaluation never retraces."""
+        """Gives `compiled(attack, self)`; made once for each attack, so that a long evaluation never retraces."""
         if attack not in self._functions:
-            self._functions[attack] = compiled(attack, self.logits)
+            self._functions[attack] = compiled(attack, self)
         return self._functions[attack]
 
     def outputs_for(
@@ -163,17 +167,17 @@ class Victim:
         return ends[-1]
 
 
-def as_victim(model: Any) -> Victim:
+def as_victim(model: Any, jit_compile: bool | str = "auto") -> Victim:
     """Adapts a model; the same adapter for the same (hashable) model, with all that was compiled for it."""
     if isinstance(model, Victim):
         return model
-    return _victim_of(model) if isinstance(model, Hashable) else Victim(model)
+    return _victim_of(model, jit_compile) if isinstance(model, Hashable) else Victim(model, jit_compile)
 
 
 # Holds the last few models alive together with their compiled attacks, and no more.
 @functools.lru_cache(maxsize=8)
-def _victim_of(model: Any) -> Victim:
-    return Victim(model)
+def _victim_of(model: Any, jit_compile: bool | str) -> Victim:
+    return Victim(model, jit_compile)
 
 
 def padded_batches(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from erkeras import files
+from erkeras.attacks.contract import INTERNAL_BATCH
 from erkeras.data import read_arrays
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
@@ -42,11 +43,13 @@ class Record:
         folder: where it lives.
         settings: what was asked, as read from or written to `settings.json`.
         names: of the attacks.
+        internal_batch: how many images the model saw at once; 128 where the settings say nothing, as before 0.3.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
         self.settings = settings
+        self.internal_batch: int = settings.get("internal_batch", INTERNAL_BATCH)
         self.names = [attack["name"] for attack in settings["attacks"]]
 
     @classmethod
@@ -105,6 +108,7 @@ class Record:
         """
         now = json.loads(json.dumps({"format": FORMAT, **settings}))
         before = {name: _comparable(name, value) for name, value in self.settings.items()}
+        before["internal_batch"] = self.internal_batch
         now = {name: _comparable(name, value) for name, value in now.items() if name not in _CIRCUMSTANCES}
         keys = [key for key in now if before.get(key) != now[key]]
         if not keys:

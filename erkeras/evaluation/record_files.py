@@ -42,6 +42,7 @@ class _Settings(TypedDict):
     seed: NotRequired[Annotated[int, pydantic.Field(ge=0, lt=2**31)]]
     part: NotRequired[Literal["I", "II"] | None]
     threat: NotRequired[dict[str, Any] | None]
+    internal_batch: NotRequired[Annotated[int, pydantic.Field(ge=1, lt=2**31)]]
 
 
 class _Example(TypedDict):

@@ -8,7 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erkeras import evaluation, saved
+import numpy as np
+
+from erkeras import attacks, evaluation, saved
+from erkeras.arguments import check_counts
 from erkeras.attacks.named import AttackSettings
 from erkeras.data import Split, check_dataset
 from erkeras.errors import InputError
@@ -48,6 +51,9 @@ class Evaluation:
         record: folder for the record.
         card: record in the model's folder, and put the figures on its card.
         resume: go on with a record that is there.
+        internal_batch: how many images the model sees at once; by default as the record says that goes on, or what
+            suits the device.
+        jit_compile: whether XLA compiles the loops of attacks; "auto": on a GPU.
         images: the sample, where it is loaded already.
 
     Attributes:
@@ -73,6 +79,8 @@ class Evaluation:
         record: str | Path | None = None,
         card: bool = False,
         resume: bool = False,
+        internal_batch: int | None = None,
+        jit_compile: bool | str = "auto",
         images: Split | None = None,
     ) -> None:
         self.subject = Subject.find(model)
@@ -84,6 +92,9 @@ class Evaluation:
                 "the attacks act in other threat models than each other, or than the one that was given: give one, "
                 "within the attacks."
             )
+        if internal_batch is not None:
+            check_counts("the evaluation", internal_batch=internal_batch)
+        self._internal_batch, self._jit_compile = internal_batch, jit_compile
         self._images = images
         self._with_detector = bool(self.settings and self.settings.with_detector)
         shape = images.pixels.shape[1:] if images else check_dataset(self.sample.dataset)
@@ -112,10 +123,11 @@ class Evaluation:
             self._record = self._checked() if self._record else Record.create(self.folder, self._all_settings())
         try:
             found = evaluation.evaluate_robustness(
-                victim,
+                attacks.as_victim(victim, self._jit_compile),
                 self.images,
                 self.attacks,
                 seed=self.sample.seed,
+                internal_batch=self.internal_batch,
                 record=self._record,
                 progress=progress,
                 stage=stage,
@@ -154,7 +166,12 @@ class Evaluation:
         self.check_naive()
         progress = progress or Progress()
         found = evaluation.evaluate_robustness(
-            self.victim.classifier, self.images, self.attacks, seed=self.sample.seed, progress=progress
+            self.victim.classifier,
+            self.images,
+            self.attacks,
+            seed=self.sample.seed,
+            internal_batch=self.internal_batch,
+            progress=progress,
         )
         progress.stage("purifying", 1)
         found = evaluation.evaluate_transferred(self.victim, found, self.images)
@@ -170,6 +187,16 @@ class Evaluation:
     def victim(self) -> Any:
         """Loads the model as attacks take it."""
         return self.subject.load(self._with_detector)
+
+    @cached_property
+    def internal_batch(self) -> int:
+        """Gives how many images the model sees at once."""
+        if self._record is not None:
+            return self._record.internal_batch
+        if self._internal_batch is not None:
+            return self._internal_batch
+        first = self.images.take(np.arange(1)).images
+        return attacks.fitting_batch(attacks.as_victim(self.victim, self._jit_compile), first)
 
     @cached_property
     def attacks(self) -> list[Attack]:
@@ -225,6 +252,7 @@ class Evaluation:
             "seed": self.sample.seed,
             "threat": dataclasses.asdict(self.threat),
             **({"part": self.sample.part} if self.sample.part else {}),
+            **({"internal_batch": self._internal_batch} if self._internal_batch is not None else {}),
             **({"asked": dataclasses.asdict(self.settings)} if self.settings else {}),
         }
 
@@ -234,6 +262,7 @@ class Evaluation:
             "model": self.subject.name,
             **self._asked(),
             "images": len(self.images),
+            "internal_batch": self.internal_batch,
             "images_digest": self.images.digest,
             "image_shape": list(self.images.pixels.shape[1:]),
             "attacks": [

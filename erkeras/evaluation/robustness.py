@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from erkeras.attacks import INTERNAL_BATCH, Attack, Victim, as_victim
+from erkeras.attacks import Attack, Victim, as_victim
 from erkeras.attacks.checks import check_model
-from erkeras.attacks.runner import parallel_streams
+from erkeras.attacks.devices import fitting_batch, images_in_a_part
 from erkeras.data import Split
 from erkeras.errors import InputError, RobustnessWarning
 from erkeras.evaluation.checks import check_result
@@ -111,6 +111,7 @@ def evaluate_robustness(
     attacks: Sequence[Attack],
     *,
     seed: int = 0,
+    internal_batch: int | None = None,
     record: Record | None = None,
     progress: Progress | None = None,
     stage: str = "attacking",
@@ -122,6 +123,7 @@ def evaluate_robustness(
         split: images, labels and original indices.
         attacks: no two of one name. One that is made of others (AutoAttack) counts as these.
         seed: of the attacks' random numbers.
+        internal_batch: how many images the model sees at once; by default what suits the device.
         record: where examples go as soon as they are known; those that it holds are not attacked again.
         progress: hears of one stage, whose units are n x the work of all attacks, with the figure so far.
         stage: name of that stage.
@@ -137,21 +139,23 @@ def evaluate_robustness(
             "and each attack once."
         )
     victim = as_victim(model)
-    first = split.take(np.arange(min(len(split), INTERNAL_BATCH)))
-    classes = victim.outputs_for(first.images).shape[1]
+    if internal_batch is None:
+        internal_batch = fitting_batch(victim, split.take(np.arange(1)).images)
+    first = split.take(np.arange(min(len(split), internal_batch)))
+    classes = victim.outputs_for(first.images, internal_batch=internal_batch).shape[1]
     for attack in chosen:
         attack.check(classes // attack.outputs_per_class, split.pixels.shape[1:])
-    warnings = check_model(victim, first.images, first.labels, chosen, INTERNAL_BATCH)
+    warnings = check_model(victim, first.images, first.labels, chosen, internal_batch)
     victim.looked.update(chosen)  # what was seen is said below, with what the results say
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
     # Part by part through all attacks: what is known of an image is then known for good.
-    size = INTERNAL_BATCH * parallel_streams()
+    size = images_in_a_part(internal_batch)
     for start in range(known, len(split), size):
         part = split.take(np.arange(start, min(start + size, len(split))))
-        parts.append(_attack(victim, part, chosen, seed, seconds, report))
+        parts.append(_attack(victim, part, chosen, seed, internal_batch, seconds, report))
         report.standing(parts)
         if record:
             record.append(parts[-1], seconds)
@@ -168,7 +172,13 @@ def evaluate_robustness(
 
 
 def _attack(
-    victim: Victim, part: Split, attacks: tuple[Attack, ...], seed: int, seconds: list[float], report: _Report
+    victim: Victim,
+    part: Split,
+    attacks: tuple[Attack, ...],
+    seed: int,
+    internal_batch: int,
+    seconds: list[float],
+    report: _Report,
 ) -> Examples:
     images, labels = part.images, part.labels
     broken_by = np.full(len(part), STANDING, np.int32)
@@ -181,7 +191,15 @@ def _attack(
         if not len(rows):
             continue
         started = time.perf_counter()
-        result = attack(victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report)
+        result = attack(
+            victim,
+            images[rows],
+            labels[rows],
+            seed=seed,
+            indices=part.indices[rows],
+            internal_batch=internal_batch,
+            progress=report,
+        )
         seconds[number] += time.perf_counter() - started
         if number == 0:
             clean_predictions, predictions = result.clean_predictions, result.predictions.copy()

@@ -102,13 +102,13 @@ def verify_record(
         return _verification(record, sample, examples, None, np.zeros(0, bool), (*false_claims, claim), 0)
     false_claims += [claim] if claim else []
     victim = attacks.as_victim(subject.load(chosen[0].outputs_per_class > 1))
-    looked = _look(victim, chosen, clean, examples)
+    looked = _look(victim, chosen, clean, examples, record.internal_batch)
     false_claims += looked.false_claims
     figures = evaluation.Robustness(tuple(chosen), examples, victim.outputs, (), ()).summary()
     false_claims += _of_figures(record, subject, dataclasses.asdict(figures))
     doubtful = looked.doubtful
     if again:
-        differs = _attack_again(victim, chosen, clean, examples, sample.seed, again, seed, progress or Progress())
+        differs = _attack_again(victim, record, chosen, clean, examples, again, seed, progress or Progress())
         if differs.any():
             listed = _listed(examples.indices[differs])
             false_claims.append(f"attacked again, {differs.sum()} images end otherwise ({listed})")
@@ -187,9 +187,11 @@ class _Looked:
     false_claims: list[str]
 
 
-def _look(victim: Victim, chosen: list[Attack], clean: Split, examples: Examples) -> _Looked:
+def _look(victim: Victim, chosen: list[Attack], clean: Split, examples: Examples, internal_batch: int) -> _Looked:
     attack, threat = chosen[0], chosen[0].threat
-    outputs = [victim.outputs_for(images, attack.knowledge) for images in (clean.images, examples.images)]
+    outputs = [
+        victim.outputs_for(images, attack.knowledge, internal_batch) for images in (clean.images, examples.images)
+    ]
     broken_clean, broken = (attack.broken(examples.labels, part).numpy() for part in outputs)
     predictions = [attack.predictions(part).numpy() for part in outputs]
     distance = np.asarray(threat.distance(examples.images, clean.images))
@@ -253,10 +255,10 @@ def _same(said: Any, value: Any) -> bool:
 
 def _attack_again(
     victim: Victim,
+    record: Record,
     chosen: list[Attack],
     clean: Split,
     examples: Examples,
-    seed_of_attacks: int,
     count: int,
     seed: int,
     progress: Progress,
@@ -264,7 +266,13 @@ def _attack_again(
     """Attacks some images again: bool `[n]`, which end otherwise than recorded."""
     rows = np.sort(np.random.RandomState(seed).permutation(len(clean))[:count])
     found = evaluation.evaluate_robustness(
-        victim, clean.take(rows), chosen, seed=seed_of_attacks, progress=progress, stage="attacking again"
+        victim,
+        clean.take(rows),
+        chosen,
+        seed=_sample_of(record).seed,
+        internal_batch=record.internal_batch,
+        progress=progress,
+        stage="attacking again",
     ).examples
     differs = np.zeros(len(clean), bool)
     axes = tuple(range(1, found.images.ndim))

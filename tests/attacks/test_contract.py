@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -106,6 +107,10 @@ def rows_of(norm):
 
 
 ROWS = [row for norm in THREATS for row in rows_of(norm)]
+#: For what takes seconds.
+ONE_OF_EACH_KIND = [
+    row for row in ROWS if row.name in ("apgd-t-l_inf", "fab-l_inf", "square-l_inf", "rays-l_inf", "cw-l2")
+]
 SLOPES = uniform((12, 1), -1, 1, seed=3).astype(np.float64)
 MATRIX = np.concatenate([SLOPES, -SLOPES], axis=1)
 two_classes = bent_model(MATRIX)
@@ -164,9 +169,9 @@ def case(request):
     victim, (images, labels) = Victim(traced), points(row.attack.threat.norm)
     given = images.copy(), labels.copy()
 
-    def run(rows=EVERY, attack=row.attack, **options):
+    def run(rows=EVERY, attack=row.attack, model=victim, **options):
         return attack(
-            victim, images[rows], labels[rows], indices=rows, internal_batch=INTERNAL_BATCH, **{"seed": 6, **options}
+            model, images[rows], labels[rows], indices=rows, internal_batch=INTERNAL_BATCH, **{"seed": 6, **options}
         )
 
     return SimpleNamespace(
@@ -247,6 +252,15 @@ def test_breaks_what_is_near_and_nothing_that_is_out_of_reach(case):
 
 def test_an_image_gets_its_verdict_alone_and_in_any_company(case):
     check_parts(case.run, COUNT, (1, 3, INTERNAL_BATCH), atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH_KIND, ids=lambda row: row.name, indirect=True)
+def test_a_loop_that_xla_compiled_comes_to_the_same_verdicts(case):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = case.run(model=Victim(classify, jit_compile=True))
+    np.testing.assert_array_equal(found.success, case.result.success)
+    np.testing.assert_allclose(found.images, case.result.images, atol=1e-5)
 
 
 def test_the_model_is_traced_once_for_all_calls(case):

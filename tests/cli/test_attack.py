@@ -98,6 +98,7 @@ def test_a_cut_record_says_how_to_go_on_and_does(record, saved_model, anywhere):
         (["{model}", "--norm", "l2"], "give --epsilon"),
         (["{model}", "--json", "no/such/file.json"], "cannot be written"),
         (["{model}", "--limit", "0"], "0 is not in the range"),
+        (["{model}", "--internal-batch", "0"], "0 is not in the range"),
         (["{model}/model.keras"], "give --dataset"),
         (["{model}", "--dataset", "mnist"], "mnist has images of 28 x 28 x 1"),
         (["{model}", "--record", "no/such"], "cannot be written"),
@@ -118,11 +119,24 @@ def test_a_cut_record_says_how_to_go_on_and_does(record, saved_model, anywhere):
         (["--endpoint", "grpc://localhost:1/digits", "--attack", "rays"], "give --dataset"),
         (["--endpoint", "grpc://localhost:1/digits", "--attack", "rays", "--dataset", "digits"], "give --epsilon"),
         (["--endpoint", "grpc://localhost:1/digits", "--attack", "rays", "--record", "r"], "leave one out"),
+        (["--endpoint", "grpc://localhost:1/digits", "--attack", "rays", "--xla"], "and a server compiles for itself"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(anywhere, saved_model, arguments, message):
     refused(attack(*(argument.format(model=saved_model) for argument in arguments)), message)
     assert list(anywhere.iterdir()) == []
+
+
+def test_an_internal_batch_is_kept_and_xla_gives_the_same_verdicts(anywhere, saved_model):
+    short = ["--attack", "fgsm", "--limit", "60", "--internal-batch", "40"]
+    for folder, xla in (("plain", "--no-xla"), ("compiled", "--xla")):
+        assert attack(saved_model, *short, xla, "--record", folder).exit_code == 0
+        assert json.loads((anywhere / folder / "settings.json").read_text())["internal_batch"] == 40
+    plain, compiled = (
+        [json.loads(line)["broken_by"] for line in (anywhere / folder / "examples.jsonl").read_text().splitlines()]
+        for folder in ("plain", "compiled")
+    )
+    assert plain == compiled
 
 
 def test_the_detector_is_attacked_with_the_model(anywhere, saved_model):

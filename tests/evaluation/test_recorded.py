@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import erkeras
-from erkeras.attacks import FGSM, PGD, AttackSettings
+from erkeras.attacks import FGSM, PGD, AttackSettings, Victim
+from erkeras.attacks.devices import WholeLoop
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
 from erkeras.evaluation import Record, Sample, verify_record
@@ -72,6 +73,7 @@ def test_a_record_says_what_was_asked(straight, saved_model):
     assert settings["threat"] == dataclasses.asdict(THREAT)
     assert settings["asked"] == json.loads(json.dumps(dataclasses.asdict(SETTINGS)))
     assert [(attack["name"], attack["class"]) for attack in settings["attacks"]] == [("fgsm", "FGSM"), ("pgd", "PGD")]
+    assert settings["internal_batch"] == made.internal_batch == 128
     assert "part" not in settings
     result = json.loads((made.folder / "result.json").read_text())
     assert result["summary"] == json.loads(json.dumps(figures(found)))
@@ -151,12 +153,64 @@ def test_a_record_that_is_there_is_not_written_over(record, straight, saved_mode
         ({"threat": ThreatModel("l_inf", 0.1, 0.0, 0.9)}, r"threat .*\(now .*\)"),
         ({"attacks": AttackSettings(("fgsm", "pgd"), steps=3, restarts=1)}, r"asked .*\(now .*\)"),
         ({"attacks": "pgd"}, r"asked .*\(now .*\)"),
+        ({"internal_batch": 64}, r"internal_batch 128 \(now 64\)"),
     ],
     ids=str,
 )
 def test_another_question_is_refused_at_once(record, saved_model, changes, message):
     with pytest.raises(InputError, match=f"record was made with {message}: give the same settings, another record, or"):
         evaluation(saved_model, record=record, resume=True, **changes)
+
+
+def test_a_record_that_names_no_internal_batch_had_128(record, straight, saved_model):
+    settings = json.loads((record / "settings.json").read_text())
+    del settings["internal_batch"]
+    (record / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"internal_batch 128 \(now 64\)"):
+        evaluation(saved_model, record=record, resume=True, internal_batch=64)
+    for asked in (None, 128):
+        made = evaluation(saved_model, record=record, resume=True, internal_batch=asked)
+        assert figures(made.run()) == figures(straight[1])
+
+
+def test_an_internal_batch_of_ones_own_is_kept_and_verified_with(saved_model, tmp_path, monkeypatch):
+    seen = []
+    outputs_for = Victim.outputs_for
+
+    def watched(victim, images, knowledge="labels", internal_batch=None):
+        seen.append(internal_batch)
+        return outputs_for(victim, images, knowledge, internal_batch)
+
+    monkeypatch.setattr(Victim, "outputs_for", watched)
+    made = evaluation(saved_model, "fgsm", record=tmp_path / "record", internal_batch=48, limit=60)
+    made.run()
+    assert Record.open(made.folder).internal_batch == 48
+    assert verify_record(made.folder, again=20).holds
+    again = evaluation(saved_model, "fgsm", record=made.folder, resume=True, limit=60)
+    assert again.internal_batch == 48
+    assert set(seen) == {48}
+
+
+@pytest.mark.parametrize("internal_batch", [0, 2.5, "64"])
+def test_an_internal_batch_that_holds_no_image_is_refused(saved_model, internal_batch):
+    with pytest.raises(InputError, match="internal_batch"):
+        evaluation(saved_model, internal_batch=internal_batch)
+
+
+def test_a_loop_that_xla_compiled_gives_the_same_verdicts(saved_model, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("erkeras.attacks.slots.WholeLoop", _watched(compiled))
+    found = [evaluation(saved_model, "pgd", limit=60, jit_compile=jit).run() for jit in (False, True)]
+    assert compiled == [False, True]
+    np.testing.assert_array_equal(found[0].robust, found[1].robust)
+
+
+def _watched(compiled):
+    def make(function, by_xla):
+        compiled.append(by_xla)
+        return WholeLoop(function, by_xla)
+
+    return make
 
 
 def test_another_model_is_refused_at_once(record, copy):
