@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from erkeras import files
-from erkeras.attacks.contract import INTERNAL_BATCH
 from erkeras.data import read_arrays
 from erkeras.errors import InputError
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
@@ -29,6 +28,8 @@ from erkeras.evaluation.record_files import no_example, parse_example, read_resu
 FORMAT = 1
 SETTINGS, EXAMPLES, RESULT = "settings.json", "examples.jsonl", "result.json"
 IMAGES, COMPRESSED = "images.npy", "images.npz"
+#: The internal batch of a record that names none, as all before version 0.3.
+_INTERNAL_BATCH = 128
 #: Settings that do not make a record another one.
 _CIRCUMSTANCES = ("versions", "processor")
 _WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
@@ -49,7 +50,7 @@ class Record:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
         self.settings = settings
-        self.internal_batch: int = settings.get("internal_batch", INTERNAL_BATCH)
+        self.internal_batch: int = settings.get("internal_batch", _INTERNAL_BATCH)
         self.names = [attack["name"] for attack in settings["attacks"]]
 
     @classmethod
