@@ -8,6 +8,7 @@ import lazy_loader
 import numpy as np
 
 from erkeras.errors import InputError
+from erkeras.stored import Pixels, StoredPixels
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -36,8 +37,13 @@ def as_images(pixels: Any, source: str = "the images", lower: float = 0.0, upper
     return as_floats(as_pixels(pixels, source, lower, upper))
 
 
-def as_pixels(pixels: Any, source: str = "the images", lower: float = 0.0, upper: float = 1.0) -> np.ndarray:
-    """Checks as `as_images` does, and leaves bytes uint8, so that one batch at a time can be cast by `as_floats`."""
+def as_pixels(pixels: Any, source: str = "the images", lower: float = 0.0, upper: float = 1.0) -> Pixels:
+    """Checks as `as_images` does, and leaves bytes uint8, so that one batch at a time can be cast by `as_floats`.
+
+    Stored ones stay where they are.
+    """
+    if isinstance(pixels, StoredPixels) and (lower, upper) == (0, 1):
+        return pixels
     array = _as_array(pixels, f"the pixels of {source}")
     if array.ndim != 4:
         raise InputError(
@@ -52,8 +58,9 @@ def as_pixels(pixels: Any, source: str = "the images", lower: float = 0.0, upper
     return _within(array, source, lower, upper)
 
 
-def as_floats(pixels: np.ndarray) -> np.ndarray:
-    """Casts what `as_pixels` gave, or a part of it, to float32: bytes are divided by 255."""
+def as_floats(pixels: Pixels) -> np.ndarray:
+    """Casts what `as_pixels` gave, or a part of it, to float32: bytes are divided by 255. Stored ones are read."""
+    pixels = np.asarray(pixels)
     images = pixels.astype(np.float32, copy=False)
     return images / np.float32(255) if pixels.dtype == np.uint8 else images
 

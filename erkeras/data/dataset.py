@@ -9,9 +9,12 @@ import numpy as np
 
 from erkeras.errors import InputError
 from erkeras.pixels import as_floats
+from erkeras.stored import Pixels, StoredPixels
 
 #: Seed of every carved split. Fixed, so that "the validation images" means the same ones everywhere.
 SPLIT_SEED = 20220
+#: Images of which a digest is taken at once.
+_PART = 1024
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,14 @@ class Split:
     """Images with labels.
 
     Attributes:
-        pixels: uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`; see `images`.
+        pixels: uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`; see `images`. Where they do not fit
+            into memory, `StoredPixels`.
         labels: int32 `[n]`.
         indices: int64 `[n]`, the position of each image in its source, or in the source's split where it has splits,
             by which results name it.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     labels: np.ndarray
     indices: np.ndarray
 
@@ -34,26 +38,32 @@ class Split:
 
     @property
     def images(self) -> np.ndarray:
-        """float32 `[n, height, width, channels]` in [0, 1]."""
+        """float32 `[n, height, width, channels]` in [0, 1]; all of them, stored ones too."""
         return as_floats(self.pixels)
 
     @property
     def digest(self) -> str:
         """Takes the SHA-256 of the images, their shape and their labels."""
         found = hashlib.sha256(repr((self.pixels.dtype.name, self.pixels.shape)).encode())
-        for array in (self.pixels, self.labels):
-            found.update(np.ascontiguousarray(array).tobytes())
+        for start in range(0, len(self), _PART):
+            found.update(np.ascontiguousarray(self.pixels[start : start + _PART]).tobytes())
+        found.update(np.ascontiguousarray(self.labels).tobytes())
         return found.hexdigest()
 
     def take(self, rows: np.ndarray) -> Split:
-        """The images at some positions of this split."""
-        return Split(self.pixels[rows], self.labels[rows], self.indices[rows])
+        """The images at some positions of this split; stored ones stay where they are."""
+        pixels = self.pixels.take(rows) if isinstance(self.pixels, StoredPixels) else self.pixels[rows]
+        return Split(pixels, self.labels[rows], self.indices[rows])
 
     def sample(self, limit: int | None, seed: int) -> Split:
-        """`limit` images drawn without replacement, or all; a smaller limit draws a part of a larger one's."""
+        """`limit` images drawn without replacement, or all; a smaller limit draws a part of a larger one's.
+
+        Those that are drawn are read into memory.
+        """
         if limit is None or limit >= len(self):
             return self
-        return self.take(np.random.RandomState(seed).permutation(len(self))[:limit])
+        found = self.take(np.random.RandomState(seed).permutation(len(self))[:limit])
+        return Split(np.asarray(found.pixels), found.labels, found.indices)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Dataset:
         return len(self.class_names)
 
 
-def whole(pixels: np.ndarray, labels: np.ndarray) -> Split:
+def whole(pixels: Pixels, labels: np.ndarray) -> Split:
     return Split(pixels, np.asarray(labels, np.int32), np.arange(len(labels), dtype=np.int64))
 
 

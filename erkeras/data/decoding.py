@@ -75,6 +75,16 @@ def decode_image(path: Path, channels: int, image_shape: Sequence[int] | None = 
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Reads height and width of an image file, and decodes nothing.
+
+    Raises:
+        InputError: where the file is missing, not an image, or too large.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
 def wrong_size(source: object, shape: Sequence[int], wanted: Sequence[int]) -> InputError:
     """Makes the error for an image that is not of a model's size."""
     return InputError(f"{source} is {_size(shape)} and the model takes {_size(wanted)}: resize the image.")

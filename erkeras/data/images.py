@@ -11,34 +11,37 @@ import numpy as np
 
 from erkeras import pixels
 from erkeras.data.arrays import read_arrays, read_shape
-from erkeras.data.decoding import SUFFIXES, decode_image, list_images, wrong_size
+from erkeras.data.decoding import SUFFIXES, decode_image, list_images, read_size, wrong_size
+from erkeras.data.storage import ImageFiles, check_size, fits
 from erkeras.errors import InputError
+from erkeras.stored import Pixels, StoredPixels
 
 
-def read_images(paths: list[Path], channels: int) -> np.ndarray:
+def read_images(paths: list[Path], channels: int) -> Pixels:
     """Reads image files of one size: uint8 `[n, height, width, channels]`.
+
+    Where they do not fit into memory (`erkeras.data.storage`), their sizes alone are read, and each image when it is
+    asked for.
 
     Raises:
         InputError: where a file is not an image, or of another size than the first.
     """
-    first = decode_image(paths[0], channels)
-    images = np.empty((len(paths), *first.shape), np.uint8)
+    files = ImageFiles(paths, channels)
+    in_memory = fits(len(paths), files.image_shape)
+    images = np.empty((len(paths) if in_memory else 0, *files.image_shape), np.uint8)
 
-    def decode(rows: np.ndarray) -> None:
+    def read(rows: np.ndarray) -> None:
         for row in rows:
-            image = decode_image(paths[row], channels)
-            if image.shape != first.shape:
-                raise InputError(
-                    f"{paths[row]} is {image.shape[1]} x {image.shape[0]} pixels and {paths[0]} is "
-                    f"{first.shape[1]} x {first.shape[0]}: give images of one size."
-                )
-            images[row] = image
+            if in_memory:
+                images[row] = files.read([row])[0]
+            else:
+                check_size(paths[row], (*read_size(paths[row]), channels), paths[0], files.image_shape)
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as threads:  # Pillow decodes outside the interpreter's lock
-        for _ in threads.map(decode, np.array_split(np.arange(len(paths)), workers)):
+        for _ in threads.map(read, np.array_split(np.arange(len(paths)), workers)):
             pass
-    return images
+    return images if in_memory else StoredPixels(files, np.arange(len(paths)))
 
 
 def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
@@ -59,7 +62,7 @@ def to_unit_range(images: np.ndarray, source: str) -> np.ndarray:
             f"{source} has images of shape {images.shape}: "
             "give [n, height, width] or [n, height, width, channels] with 1 or 3 channels and n of 1 or more."
         )
-    return pixels.as_pixels(images, source)
+    return np.asarray(pixels.as_pixels(images, source))
 
 
 def read_labelled_paths(paths: Sequence[Path], image_shape: Sequence[int]) -> tuple[list[str], np.ndarray]:

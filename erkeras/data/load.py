@@ -16,6 +16,7 @@ from erkeras.data.splits import complete
 from erkeras.data.tensorflow_sets import load_tensorflow_dataset, read_image_shape
 from erkeras.data.tiny_imagenet import expanded, find_tiny_imagenet
 from erkeras.errors import InputError
+from erkeras.stored import StoredPixels
 
 DATASET_HELP = (
     "digits, mnist, cifar10, stl10, tiny_imagenet, tiny_imagenet:PATH or tiny_imagenet:PATH:CLASSES (an unpacked "
@@ -52,7 +53,7 @@ def check_dataset(name: str) -> tuple[int, ...]:
 
 
 def load_dataset(name: str) -> Dataset:
-    """Loads a data set into memory.
+    """Loads a data set; images that do not fit into memory stay on disk (docs/data.md).
 
     Args:
         name: `digits` (scikit-learn's 1,797 digits of 8 x 8, no network needed), `mnist`, `cifar10` or `stl10`
@@ -107,7 +108,8 @@ def _load_folder(name: str, folder: Path) -> Dataset:
     pixels = read_images(found.files, count_channels(found.files))
     parts, first = {}, 0
     for split, labels in found.labels.items():
-        parts[split] = whole(pixels[first : first + len(labels)], labels)
+        part = slice(first, first + len(labels))
+        parts[split] = whole(pixels.take(part) if isinstance(pixels, StoredPixels) else pixels[part], labels)
         first += len(labels)
     return complete(name, parts, found.class_names)
 

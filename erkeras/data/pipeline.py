@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import tensorflow as tf
 
 from erkeras.data.dataset import Split
 from erkeras.randomness import AugmentationStream, fold_in, integers, row_keys, uniform
+from erkeras.stored import StoredPixels
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, first_epoch: int = 0, augment: bool = False
+    split: Split, batch_size: int, seed: int, first_epoch: int = 0, augment: bool = False, first_step: int = 0
 ) -> tf.data.Dataset:
     """Endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
 
     Each epoch is a shuffle of its own and drops the last, smaller batch, so that every step has one shape. Give
     `fit` `steps_per_epoch=len(split) // batch_size`, and on resuming `first_epoch` as its `initial_epoch`.
 
+    Images that are stored are read when their batch is due: as many batches at once as there are processors, and two
+    lie ready. The batches are the same as of images in memory.
+
     Args:
         augment: shift each image and mirror it or not, as `crop_and_flip` does, anew in each epoch.
+        first_step: of the first epoch; the batches before it are not made.
     """
-    pixels, labels, indices = (tf.constant(array) for array in (split.pixels, split.labels, split.indices))
+    stored = isinstance(split.pixels, StoredPixels)
+    labels, indices = tf.constant(split.labels), tf.constant(split.indices)
+    images_at = _read_in_graph(split.pixels) if isinstance(split.pixels, StoredPixels) else _gather_from(split.pixels)
 
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch], alg="philox")
@@ -27,7 +39,7 @@ def training_batches(
         return rows.map(lambda rows: (rows, epoch))
 
     def batch(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images = tf.gather(pixels, rows)
+        images = images_at(rows)
         if augment:
             images = crop_and_flip(images, *draw_augmentation(images.shape, seed, epoch, tf.gather(indices, rows)))
         if images.dtype == tf.uint8:
@@ -35,7 +47,35 @@ def training_batches(
         return images, tf.gather(labels, rows)
 
     epochs = tf.data.Dataset.counter(first_epoch, dtype=tf.int32)
-    return epochs.flat_map(epoch_rows).map(batch).prefetch(tf.data.AUTOTUNE)
+    rows = epochs.flat_map(epoch_rows).skip(first_step)
+    if stored:
+        return rows.map(batch, num_parallel_calls=os.cpu_count() or 1, deterministic=True).prefetch(2)
+    return rows.map(batch).prefetch(tf.data.AUTOTUNE)
+
+
+@contextmanager
+def failures(split: Split) -> Iterator[None]:
+    """Raises what went wrong while stored images were read as it was, and not as TensorFlow tells of it."""
+    try:
+        yield
+    except Exception as error:
+        failure = split.pixels.failure if isinstance(split.pixels, StoredPixels) else None
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _gather_from(pixels: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    kept = tf.constant(pixels)
+    return lambda rows: tf.gather(kept, rows)
+
+
+def _read_in_graph(pixels: StoredPixels) -> Callable[[tf.Tensor], tf.Tensor]:
+    def images_at(rows: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(pixels.read_in_graph, [rows], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (rows.shape[0], *pixels.shape[1:]))
+
+    return images_at
 
 
 def draw_augmentation(

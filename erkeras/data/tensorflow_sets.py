@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ import numpy as np
 from erkeras.data.dataset import Dataset, Split, whole
 from erkeras.data.images import to_unit_range
 from erkeras.data.splits import complete, find_splits
+from erkeras.data.storage import MEMORY_VARIABLE, StoredBytes, fits
 from erkeras.errors import InputError
+from erkeras.stored import StoredPixels
 
 #: Sets that validate on another fraction of their training images than a tenth.
 _VALIDATION_FRACTIONS = {"mnist": 1 / 12}
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?", re.ASCII)
 _PREFIX = "tfds:"
+#: Images that are read at once where they go to disk.
+_PART = 256
 _WANTED = "give a set with the features image, of one size with 1 or 3 channels, and label, a class"
 #: tensorflow-datasets imports TensorFlow where it finds the name among the modules, if only to be loaded on first use.
 _PROGRAM = """
@@ -95,10 +99,12 @@ def load_tensorflow_dataset(name: str) -> Dataset:
     _check_form(name)
     key = name.removeprefix(_PREFIX)
     builder = _find_builder(key)
-    _image_shape(name, builder)
+    shape = _image_shape(name, builder)
     _prepare(key, builder)
     splits = find_splits([split for split, info in builder.info.splits.items() if info.num_examples], name)
-    parts = {split: _read(name, builder, source) for split, source in splits.items()}
+    count = sum(builder.info.splits[source].num_examples for source in splits.values())
+    read = _read if fits(count, shape) else _store
+    parts = {split: read(name, builder, source) for split, source in splits.items()}
     parts, class_names = _without_empty_classes(name, parts, builder.info.features["label"].names)
     return complete(name, parts, class_names, _VALIDATION_FRACTIONS.get(key, 1 / 10))
 
@@ -166,19 +172,46 @@ def _check_network(url: str) -> None:
 
 
 def _read(name: str, builder: Any, split: str) -> Split:
+    ((images, labels),) = _batches(name, builder, split, -1)
+    return whole(to_unit_range(images, f"{split} of {name}"), labels)
+
+
+def _store(name: str, builder: Any, split: str) -> Split:
+    """As `_read`, part after part, into a temporary file."""
+    labels = []
+
+    def parts() -> Iterator[np.ndarray]:
+        for images, of_part in _batches(name, builder, split, _PART):
+            pixels = to_unit_range(images, f"{split} of {name}")
+            if pixels.dtype != np.uint8:
+                raise InputError(
+                    f"{name} has images of {images.dtype} that do not fit into memory, and bytes alone are kept on "
+                    f"disk: set {MEMORY_VARIABLE} to more gibibytes."
+                )
+            labels.append(of_part)
+            yield pixels
+
+    stored = StoredBytes(parts(), _image_shape(name, builder))
+    return whole(StoredPixels(stored, np.arange(stored.count)), np.concatenate(labels))
+
+
+def _batches(name: str, builder: Any, split: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and labels, so many at once; -1 for all."""
     import tensorflow_datasets as tfds
 
     # Of the two features alone: others may be large, or of any length.
     decoders = tfds.decode.PartialDecoding({"image": True, "label": True})
     try:
-        found = builder.as_dataset(split=split, batch_size=-1, decoders=decoders)
-        images, labels = (np.asarray(found[key]) for key in ("image", "label"))
+        found = builder.as_dataset(split=split, batch_size=size, decoders=decoders, shuffle_files=False)
+        for batch in [found] if size < 0 else found:
+            yield np.asarray(batch["image"]), np.asarray(batch["label"])
+    except (InputError, GeneratorExit):
+        raise
     except Exception as error:  # whatever TensorFlow makes of damaged files
         raise InputError(
             f"{name} cannot be read from {builder.data_path} ({type(error).__name__}): remove that folder, and prepare "
             "the set again."
         ) from error
-    return whole(to_unit_range(images, f"{split} of {name}"), labels)
 
 
 def _without_empty_classes(

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.pixels import as_floats
+from erkeras.stored import Pixels
 
 
-def in_batches(function: Callable[[tf.Tensor], Any], images: np.ndarray, size: int = 256) -> Any:
+def in_batches(function: Callable[[tf.Tensor], Any], images: Pixels, size: int = 256) -> Any:
     """A function of float32 images over batches, its outputs (any structure) joined as arrays.
 
     Args:

@@ -12,6 +12,7 @@ from erkeras.detection.batches import in_batches
 from erkeras.detection.density import ClassDensities
 from erkeras.detection.detector import NOT_FITTED, Detector
 from erkeras.errors import InputError
+from erkeras.stored import Pixels
 
 _DENSITIES = ("centres", "counts", "bandwidth", "weights")
 
@@ -36,7 +37,7 @@ class DensityDetector(Detector):
         self.densities: ClassDensities | None = None
         self.mean = self.scale = np.zeros(0, np.float64)
 
-    def fit(self, images: np.ndarray, labels: np.ndarray, limit: int | None = 1000, seed: int = 0) -> Self:
+    def fit(self, images: Pixels, labels: np.ndarray, limit: int | None = 1000, seed: int = 0) -> Self:
         """Fits the scaling, the bandwidth and the densities on clean training images.
 
         Args:

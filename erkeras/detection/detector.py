@@ -22,6 +22,7 @@ from erkeras.errors import InputError
 from erkeras.files import write_arrays
 from erkeras.models.precision import at_least_float32
 from erkeras.pixels import as_labels, as_pixels
+from erkeras.stored import Pixels
 
 _REGRESSION = ("weight", "bias", "threshold", "false_positive_rate")
 NOT_FITTED = "the detector is not fitted: call fit and calibrate first."
@@ -92,7 +93,7 @@ class Detector(ABC):
         self._compile()
 
     @abstractmethod
-    def fit(self, images: np.ndarray, labels: np.ndarray) -> Self:
+    def fit(self, images: Pixels, labels: np.ndarray) -> Self:
         """Learns what clean training images look like.
 
         Args:
@@ -291,7 +292,7 @@ class Detector(ABC):
             raise InputError(NOT_FITTED)
         return self.regression
 
-    def _pixels(self, images: Any) -> np.ndarray:
+    def _pixels(self, images: Any) -> Pixels:
         """Images as `as_pixels` gives them, of the model's size."""
         pixels = as_pixels(images)
         self.network.check_shape(pixels.shape)
@@ -310,7 +311,7 @@ class Detector(ABC):
             )
         return found
 
-    def _fitting(self, images: Any, labels: Any = None) -> tuple[np.ndarray, Any]:
+    def _fitting(self, images: Any, labels: Any = None) -> tuple[Pixels, Any]:
         """Images and labels to fit on, checked. The weights are now those that the detector is of."""
         pixels = self._pixels(images)
         self._settle(pixels.shape[1:])

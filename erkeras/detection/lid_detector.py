@@ -11,6 +11,7 @@ import tensorflow as tf
 from erkeras.detection.detector import NOT_FITTED, Detector
 from erkeras.errors import InputError
 from erkeras.pixels import as_floats
+from erkeras.stored import Pixels
 
 NEIGHBOURS, REFERENCES = 20, 100
 #: The most that an estimate can be: equal distances would make it infinite.
@@ -73,7 +74,7 @@ class LIDDetector(Detector):
         self.references = np.zeros(0, np.float32)
         self._outputs: list[tf.Variable] = []
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None, seed: int = 0) -> Self:
+    def fit(self, images: Pixels, labels: np.ndarray | None = None, seed: int = 0) -> Self:
         """Draws the references.
 
         Args:

@@ -50,17 +50,18 @@ def _fit(
         report = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: progress.advance(1, figures(logs))
         )
-        model.fit(
-            data.training_batches(dataset.train, batch_size, job.seed, epoch, augment).skip(step),
-            steps_per_epoch=steps - step,
-            epochs=epoch + 1 if step else epochs,
-            initial_epoch=epoch,
-            shuffle=False,  # the batches come shuffled
-            verbose=0,
-            # The checkpoint last: what it knows of is on disk.
-            callbacks=[report, *callbacks, *([checkpoint] if checkpoint else [])],
-            **options,
-        )
+        with data.failures(dataset.train):
+            model.fit(
+                data.training_batches(dataset.train, batch_size, job.seed, epoch, augment, step),
+                steps_per_epoch=steps - step,
+                epochs=epoch + 1 if step else epochs,
+                initial_epoch=epoch,
+                shuffle=False,  # the batches come shuffled
+                verbose=0,
+                # The checkpoint last: what it knows of is on disk.
+                callbacks=[report, *callbacks, *([checkpoint] if checkpoint else [])],
+                **options,
+            )
         if not step:
             return
         done = (epoch + 1) * steps  # the rest of an epoch; the others follow, from its checkpoint
