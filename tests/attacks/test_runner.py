@@ -76,15 +76,6 @@ def test_what_fails_in_one_of_several_batches_is_raised(points, monkeypatch):
         Failing(ThreatModel("l_inf", 0.12))(model, images, labels, internal_batch=6)
 
 
-def test_processors_are_shared_between_batches_and_operations(monkeypatch):
-    monkeypatch.setattr(runner, "available_processors", lambda: 8)
-    for each, streams in ((0, 1), (8, 1), (4, 2), (1, 4), (16, 1)):
-        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda each=each: each)
-        assert runner.parallel_streams() == streams
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a device"])
-    assert runner.parallel_streams() == 1
-
-
 @pytest.mark.parametrize("internal_batch", [1, 7, 128])
 def test_any_internal_batch_takes_every_image_through_every_attempt(points, internal_batch):
     images, labels = points
