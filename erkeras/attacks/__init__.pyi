@@ -6,8 +6,6 @@ from .autoattack import attack_in_turn as attack_in_turn
 from .carlini_wagner import CarliniWagner as CarliniWagner
 from .contract import INTERNAL_BATCH as INTERNAL_BATCH
 from .contract import Attacked as Attacked
-from .devices import MOST_STREAMS as MOST_STREAMS
-from .devices import available_processors as available_processors
 from .devices import fitting_batch as fitting_batch
 from .divergence_pgd import DivergencePGD as DivergencePGD
 from .fab import FAB as FAB
@@ -22,5 +20,9 @@ from .named import report_attacks as report_attacks
 from .pgd import PGD as PGD
 from .rays import RayS as RayS
 from .square import Square as Square
+from .streams import MOST_STREAMS as MOST_STREAMS
+from .streams import available_processors as available_processors
+from .streams import map_streams as map_streams
+from .streams import parallel_streams as parallel_streams
 from .victim import Victim as Victim
 from .victim import as_victim as as_victim

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.contract import INTERNAL_BATCH
+from erkeras.attacks.streams import has_gpu
 from erkeras.attacks.victim import UNKNOWN, Victim
 
-#: Internal batches that are worked on at once, at most.
-MOST_STREAMS = 4
 #: The internal batch on a GPU, where it fits: a residual network of 32 x 32 images keeps the largest busy with it.
 GPU_BATCH = 256
 #: What an operation raises that XLA cannot compile, or XLA itself where a part of CUDA is missing.
@@ -25,37 +23,6 @@ _NOT_COMPILED = (
     tf.errors.InternalError,
     tf.errors.FailedPreconditionError,
 )
-
-
-def has_gpu() -> bool:
-    """Tells whether TensorFlow computes on a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))
-
-
-def parallel_streams() -> int:
-    """Tells how many internal batches are worked on at once, each in a thread of its own.
-
-    On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
-    all by default. Two operations with one thread each are done sooner than one after the other with two
-    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`.
-    """
-    if has_gpu():
-        return 1
-    processors = available_processors()
-    each = tf.config.threading.get_intra_op_parallelism_threads() or processors
-    return max(1, min(processors // each, MOST_STREAMS))
-
-
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def images_in_a_part(internal_batch: int) -> int:
-    """Tells how many images an evaluation takes through all attacks before it records them.
-
-    On a GPU there are more of them than slots, so that slots stay full where an attack gets few images.
-    """
-    return internal_batch * (MOST_STREAMS if has_gpu() else parallel_streams())
 
 
 def fitting_batch(victim: Victim, images: np.ndarray) -> int:

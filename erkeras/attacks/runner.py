@@ -18,9 +18,10 @@ import numpy as np
 
 from erkeras.attacks.checks import look_once
 from erkeras.attacks.contract import Attacked, Batch, Steps
-from erkeras.attacks.devices import fitting_batch, parallel_streams
+from erkeras.attacks.devices import fitting_batch
 from erkeras.attacks.losses import is_answer
 from erkeras.attacks.slots import Outcome, Slots
+from erkeras.attacks.streams import parallel_streams
 from erkeras.attacks.victim import Victim, as_victim
 from erkeras.errors import InputError, RobustnessWarning
 from erkeras.progress import Progress

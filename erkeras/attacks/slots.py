@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.contract import Batch, Logits, State, Steps
-from erkeras.attacks.devices import WholeLoop, has_gpu
+from erkeras.attacks.devices import WholeLoop
+from erkeras.attacks.streams import has_gpu
 from erkeras.attacks.tensors import where
 from erkeras.attacks.victim import Victim
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.attacks.contract import INTERNAL_BATCH, Steps
+from erkeras.attacks.streams import map_streams
 from erkeras.errors import InputError
 
 LOGITS = "logits"
@@ -113,12 +114,15 @@ class Victim:
         Raises:
             InputError: for a model that does not take such images, or does not give what is asked of it.
         """
-        parts = [np.zeros((0, 1), np.float32)]
-        for rows, count in padded_batches(np.arange(len(images)), internal_batch):
-            part = tf.constant(images[rows])
-            if self.outputs == UNKNOWN:
-                self._tell_apart(part)
-            parts.append(self._function(part).numpy()[:count])
+        batches = list(padded_batches(np.arange(len(images)), internal_batch))
+        if batches and self.outputs == UNKNOWN:
+            self._tell_apart(tf.constant(images[batches[0][0]]))
+
+        def outputs_of(batch: tuple[np.ndarray, int]) -> np.ndarray:
+            rows, count = batch
+            return self._function(tf.constant(images[rows])).numpy()[:count]
+
+        parts = map_streams(outputs_of, batches) or [np.zeros((0, 1), np.float32)]
         if self.outputs == LABELS and knowledge != "labels":
             raise InputError(
                 "the model gives labels, which have no gradients and no margins: give one that ends in logits, or "
@@ -129,7 +133,7 @@ class Victim:
                 "the model is a function of NumPy arrays, which has no gradients: attack it with square or rays, or "
                 "give a Keras model or a function of TensorFlow."
             )
-        return np.concatenate(parts[1:] or parts)
+        return np.concatenate(parts)
 
     def _tell_apart(self, images: tf.Tensor) -> None:
         _check_weights(self.model)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from erkeras.attacks.streams import map_streams
 from erkeras.pixels import as_floats
 from erkeras.stored import Pixels
 
@@ -25,5 +26,5 @@ def in_batches(function: Callable[[tf.Tensor], Any], images: Pixels, size: int =
         one = function(tf.zeros((1, *images.shape[1:])))
         return keras.tree.map_structure(lambda array: np.asarray(array)[:0], one)
     starts = range(0, len(images), size)
-    parts = [function(tf.constant(as_floats(images[start : start + size]))) for start in starts]
+    parts = map_streams(lambda start: function(tf.constant(as_floats(images[start : start + size]))), starts)
     return keras.tree.map_structure(lambda *arrays: np.concatenate([np.asarray(a) for a in arrays]), *parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -87,13 +87,18 @@ class ClassDensities(tf.Module):
         """
         random = np.random.RandomState(seed)
         order = random.permutation(len(labels))
-        points = [np.asarray(features[order[labels[order] == label][:limit]], np.float64) for label in range(classes)]
-        counts = [len(part) for part in points]
+        rows = [order[labels[order] == label][:limit] for label in range(classes)]
+        counts = [len(part) for part in rows]
         if min(counts) < 2:
             raise InputError(
                 f"class {np.argmin(counts)} has {min(counts)} images to fit a density on: give at least two."
             )
-        return cls(np.concatenate(points), counts, bandwidth or _best_bandwidth(points))
+        # Of one class at a time, and no more digits than are kept: a residual network's features fill gigabytes.
+        bandwidth = bandwidth or _best_bandwidth(np.asarray(features[part], np.float64) for part in rows)
+        centres = np.empty((sum(counts), features.shape[1]), np.float32)
+        for part, end in zip(rows, np.cumsum(counts), strict=True):
+            centres[end - len(part) : end] = features[part]
+        return cls(centres, counts, bandwidth)
 
     def reduced(self, limit: int, seed: int = 0) -> ClassDensities:
         """A mixture of fewer centres: k-means of each class' points, each mean with the spread of its cluster.
@@ -208,18 +213,18 @@ def _squared_distances(points: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
     return tf.maximum(squares - 2 * products, 0.0)
 
 
-def _best_bandwidth(points_of_classes: list[np.ndarray]) -> float:
+def _best_bandwidth(points_of_classes: Iterable[np.ndarray]) -> float:
     """The candidate of the highest leave-one-out log likelihood, one bandwidth for all classes."""
-    distances, medians = [], []
+    distances, medians, size = [], [], 0
     for points in points_of_classes:
         # The points come in random order.
         squared = _squared_distances(tf.constant(points[:_HELD_OUT]), tf.constant(points)).numpy()
         np.fill_diagonal(squared, np.inf)  # leaves the point itself out
         distances.append((squared, squared.min(axis=1, keepdims=True)))
         medians.append(np.median(np.sqrt(squared[np.isfinite(squared)])))
+        size = points.shape[1]
     # Points that coincide would ask for a bandwidth of zero.
     unit = max(float(np.median(medians)), 1e-6)
-    size = points_of_classes[0].shape[1]
 
     def likelihood(bandwidth: float) -> float:
         held_out = [

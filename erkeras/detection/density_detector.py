@@ -61,7 +61,8 @@ class DensityDetector(Detector):
             self.mean = features.mean(axis=0, dtype=np.float64)
             # A unit that never fires says nothing, and must not divide by zero.
             self.scale = np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
-        scaled = (features - self.mean) / self.scale
+        scaled = features - self.mean
+        scaled /= self.scale  # in place: a residual network's features fill gigabytes
         self.densities = ClassDensities.fit(scaled, labels, self.network.classes, limit=limit, seed=seed)
         self._compile()
         return self

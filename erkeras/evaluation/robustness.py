@@ -13,7 +13,8 @@ import numpy as np
 
 from erkeras.attacks import Attack, Victim, as_victim
 from erkeras.attacks.checks import check_model
-from erkeras.attacks.devices import fitting_batch, images_in_a_part
+from erkeras.attacks.devices import fitting_batch
+from erkeras.attacks.streams import has_gpu, parallel_streams
 from erkeras.data import Split
 from erkeras.errors import InputError, RobustnessWarning
 from erkeras.evaluation.checks import check_result
@@ -21,6 +22,9 @@ from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, 
 from erkeras.evaluation.record import Record
 from erkeras.progress import Progress
 from erkeras.saved import Summary
+
+#: Work for each image up to which a part has more images than the internal batches, and how many times as many at most.
+_WORK, _MOST_TIMES = 200, 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,7 +156,7 @@ def evaluate_robustness(
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
     # Part by part through all attacks: what is known of an image is then known for good.
-    size = images_in_a_part(internal_batch)
+    size = part_size(chosen, internal_batch)
     for start in range(known, len(split), size):
         part = split.take(np.arange(start, min(start + size, len(split))))
         parts.append(_attack(victim, part, chosen, seed, internal_batch, seconds, report))
@@ -169,6 +173,16 @@ def evaluate_robustness(
             {"seconds": dict(zip(names, seconds, strict=True)), "summary": dataclasses.asdict(result.summary())}
         )
     return result
+
+
+def part_size(attacks: Sequence[Attack], internal_batch: int) -> int:
+    """Counts the images that go through all attacks before the next ones, and before a record has them.
+
+    They fill the internal batches. Where attacks make few passes, and on a GPU, there are up to four times as many, so
+    that slots which broken images leave are taken by others.
+    """
+    times = _MOST_TIMES if has_gpu() else _WORK // sum(attack.work for attack in attacks)
+    return internal_batch * parallel_streams() * min(max(times, 1), _MOST_TIMES)
 
 
 def _attack(

@@ -19,19 +19,6 @@ def on_gpu(monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a device"])
 
 
-def test_processors_are_shared_between_batches_and_operations(monkeypatch):
-    monkeypatch.setattr(devices, "available_processors", lambda: 8)
-    for each, streams in ((0, 1), (8, 1), (4, 2), (1, 4), (16, 1)):
-        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda each=each: each)
-        assert devices.parallel_streams() == streams
-        assert devices.images_in_a_part(16) == 16 * streams
-
-
-def test_a_gpu_works_on_one_batch_of_a_part_of_four(on_gpu):
-    assert devices.parallel_streams() == 1
-    assert devices.images_in_a_part(16) == 64
-
-
 class Limited:
     """A model that has room for so many images."""
 
