@@ -130,12 +130,12 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, killed, h
 def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
     random = np.random.RandomState(0)
     labels = np.arange(60) % 2
-    images = np.clip(random.rand(60, 32, 32, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
+    images = np.clip(random.rand(60, 16, 16, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
     np.savez(tmp_path / "colour.npz", images=(images * 255).astype(np.uint8), labels=labels)
     name = f"npz:{tmp_path / 'colour.npz'}"
-    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=1, batch_size=8, steps=2)
+    recipe = dataclasses.replace(find_recipe("default", name, (16, 16, 3)), epochs=1, batch_size=8, steps=2)
     card = train(Job(name, recipe, restarts=1, deterministic=False), tmp_path / "model")
-    assert card.dataset.image_shape == (32, 32, 3)
+    assert card.dataset.image_shape == (16, 16, 3)
     assert card.evaluation.summary.images == 12
     found = detect_with(tmp_path / "model" / "1", images[:3].astype(np.float32))
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-5)
