@@ -1,13 +1,18 @@
 """What the tests share: quiet TensorFlow, one seed a test, tiny images and networks."""
 
 import gc
+import json
 import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The threads of t-SNE and k-means wait for each other at full speed, where each processor has a worker already.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+
+from helpers.shared import made_once, one_at_a_time
 
 
 def pytest_collection_modifyitems(items):
@@ -152,9 +157,7 @@ def purified_model(tmp_path_factory, purified_job):
     """The folder that it makes. Not to be written to."""
     from erkeras.training import train
 
-    output = tmp_path_factory.mktemp("saved_models") / "purified"
-    train(purified_job, output)
-    return output
+    return made_once(tmp_path_factory, "purified", lambda output: train(purified_job, output))
 
 
 @pytest.fixture(scope="session")
@@ -162,14 +165,12 @@ def saved_model(tmp_path_factory, tiny_job):
     """The folder that a tiny job makes. Not to be written to."""
     from erkeras.training import train
 
-    output = tmp_path_factory.mktemp("saved_models") / "digits"
-    train(tiny_job, output)
-    return output
+    return made_once(tmp_path_factory, "saved", lambda output: train(tiny_job, output))
 
 
 @pytest.fixture(scope="session")
-def trained_rows(tmp_path_factory):
-    """The folder of two rows of digits, one epoch and one seed each, and what progress heard. Not to be written to."""
+def rows_made_once(tmp_path_factory):
+    """The folder of two rows of digits, one epoch and one seed each, and beside it what progress heard."""
     import tensorflow as tf
 
     from erkeras.progress import Progress
@@ -182,9 +183,24 @@ def trained_rows(tmp_path_factory):
         def stage(self, name, total):
             self.names.append(name)
 
-    folder, progress = tmp_path_factory.mktemp("rows") / "digits", Stages()
-    with pytest.MonkeyPatch.context() as patch:
-        # Deterministic operations, once on, would stay on for every other test.
-        patch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
-        models = train_rows(folder, "digits", ("er-classifier", "madry"), (0,), 1, ("fgsm",), progress)
-    return folder, models, progress.names
+    def make(folder):
+        progress = Stages()
+        with pytest.MonkeyPatch.context() as patch:
+            # Deterministic operations, once on, would stay on for every other test.
+            patch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+            train_rows(folder, "digits", ("er-classifier", "madry"), (0,), 1, ("fgsm",), progress)
+        folder.with_name("stages.json").write_text(json.dumps(progress.names))
+
+    return made_once(tmp_path_factory, "rows", make)
+
+
+@pytest.fixture
+def trained_rows(tmp_path_factory, rows_made_once):
+    """The folder of two rows, their models, and what progress heard. Not to be written to.
+
+    One test has it at a time: to ask for rows again locks their records.
+    """
+    folder = rows_made_once
+    models = [folder / "er-classifier-0", folder / "madry-0"]
+    with one_at_a_time(tmp_path_factory, "rows"):
+        yield folder, models, json.loads(folder.with_name("stages.json").read_text())

@@ -20,34 +20,26 @@ from erkeras.serving import SIGNATURES, detect_with, export_saved_model
 from erkeras.serving.export import DETECT_BATCH, export_classifier
 from helpers.files import encoded, jpeg_that_says, png, png_that_says
 
-IN_A_FRESH_PROCESS = """
+ELSEWHERE = """
 import sys
 sys.modules["erkeras"] = None  # importing it fails
 import numpy as np, tensorflow as tf
 folder, images, output = sys.argv[1:]
 images = np.load(images)["images"]
+names = ("serving_default", "detect", "embed", "logits")
 signatures = tf.saved_model.load(folder).signatures
 results = {}
-for name in ("serving_default", "detect", "embed", "logits"):
+for name in names:
     for key, value in signatures[name](images=tf.constant(images)).items():
-        results[f"{name}/{key}"] = value.numpy()
-np.savez(output, **results)
-"""
-
-IN_THE_SESSION_OF_THE_CPP_LOADER = """
-import sys
-sys.modules["erkeras"] = None
-import numpy as np, tensorflow.compat.v1 as tf
-folder, images, output = sys.argv[1:]
-images = np.load(images)["images"]
-results = {}
-with tf.Session(graph=tf.Graph()) as session:
-    graph = tf.saved_model.load(session, ["serve"], folder)
-    for name in ("serving_default", "detect", "embed", "logits"):
+        results[f"tf2/{name}/{key}"] = value.numpy()
+# As the loader of C++ does it.
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    graph = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+    for name in names:
         signature = graph.signature_def[name]
         fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
         found = session.run(fetches, {signature.inputs["images"].name: images})
-        results.update({f"{name}/{key}": value for key, value in found.items()})
+        results.update({f"session/{name}/{key}": value for key, value in found.items()})
 np.savez(output, **results)
 """
 
@@ -64,23 +56,31 @@ def library(saved_model, test_images):
     return model, detector, detector.predict(test_images)
 
 
-@pytest.mark.parametrize("program", [IN_A_FRESH_PROCESS, IN_THE_SESSION_OF_THE_CPP_LOADER], ids=["tf2", "cpp-loader"])
-def test_another_process_gets_the_same_answers(program, saved_model, test_images, library, tmp_path):
-    np.savez(tmp_path / "images.npz", images=test_images)
-    arguments = [saved_model / "1", tmp_path / "images.npz", tmp_path / "results.npz"]
-    subprocess.run([sys.executable, "-c", program, *map(str, arguments)], check=True, cwd=tmp_path, timeout=300)
+@pytest.fixture(scope="module")
+def elsewhere(saved_model, test_images, tmp_path_factory):
+    """What a process that has no erkeras computes."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.savez(folder / "images.npz", images=test_images)
+    arguments = [saved_model / "1", folder / "images.npz", folder / "results.npz"]
+    subprocess.run([sys.executable, "-c", ELSEWHERE, *map(str, arguments)], check=True, cwd=folder, timeout=300)
+    with np.load(folder / "results.npz") as found:
+        return dict(found)
+
+
+@pytest.mark.parametrize("loader", ["tf2", "session"])
+def test_another_process_gets_the_same_answers(loader, elsewhere, test_images, library):
+    found = {name.partition("/")[2]: value for name, value in elsewhere.items() if name.startswith(loader)}
     model, detector, expected = library
-    with np.load(tmp_path / "results.npz") as found:
-        for signature in ("serving_default", "detect"):
-            np.testing.assert_allclose(found[f"{signature}/probabilities"], expected.probabilities, atol=1e-5)
-            np.testing.assert_array_equal(found[f"{signature}/label"], expected.label)
-        np.testing.assert_allclose(found["detect/adversarial_score"], expected.score, atol=1e-5)
-        clear = np.abs(expected.score - detector.threshold) > 1e-5
-        assert clear.mean() > 0.9
-        np.testing.assert_array_equal(found["detect/verdict"][clear], expected.verdict[clear])
-        np.testing.assert_allclose(found["embed/code"], model.embed(test_images), atol=1e-5)
-        np.testing.assert_allclose(found["logits/logits"], model(test_images), atol=1e-5)
-        assert len(found.files) == 2 + 4 + 1 + 1
+    for signature in ("serving_default", "detect"):
+        np.testing.assert_allclose(found[f"{signature}/probabilities"], expected.probabilities, atol=1e-5)
+        np.testing.assert_array_equal(found[f"{signature}/label"], expected.label)
+    np.testing.assert_allclose(found["detect/adversarial_score"], expected.score, atol=1e-5)
+    clear = np.abs(expected.score - detector.threshold) > 1e-5
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found["detect/verdict"][clear], expected.verdict[clear])
+    np.testing.assert_allclose(found["embed/code"], model.embed(test_images), atol=1e-5)
+    np.testing.assert_allclose(found["logits/logits"], model(test_images), atol=1e-5)
+    assert len(found) == 2 + 4 + 1 + 1
 
 
 def test_verdicts_of_both_kinds_were_compared(library):

@@ -3,6 +3,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from erkeras.data import load_dataset, training_batches
 from erkeras.models import Checkpoint, refresh_statistics
@@ -68,8 +69,23 @@ def test_what_is_trained_in_mixed_precision_computes_in_float32(tmp_path, tiny_j
     assert checkpoint.history[-1]["clean_accuracy"] > 0.2
 
 
+def with_statistics(image_shape, code_size):
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Conv2D(4, 3, strides=2),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.BatchNormalization(),
+            layers.Dense(code_size),
+        ]
+    )
+
+
 def test_statistics_are_taken_anew_for_averaged_weights(tmp_path, tiny_job, heard):
-    recipe = dataclasses.replace(tiny_job.recipe, network="colour", averaging=0.9, epochs=1, steps=1, batch_size=200)
+    changes = {"network": f"{__name__}:with_statistics", "averaging": 0.9, "epochs": 1, "steps": 1, "batch_size": 200}
+    recipe = dataclasses.replace(tiny_job.recipe, **changes)
     job, dataset = dataclasses.replace(tiny_job, recipe=recipe), load_dataset("digits")
     checkpoint = Checkpoint(tmp_path / "checkpoint")
     model = fit_model(job, dataset, checkpoint, heard)

@@ -1,14 +1,15 @@
 import dataclasses
-import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+from tensorflow.python.framework.config import disable_op_determinism
 
 from erkeras.attacks.named import report_attacks
 from erkeras.data import load_dataset
@@ -20,7 +21,7 @@ from erkeras.saved import PGDEntry, load_model, read_card
 from erkeras.serving import detect_with
 from erkeras.threat import ThreatModel
 from erkeras.training import train, training_folder
-from helpers.interruptions import Interrupt
+from helpers.shared import made_once
 
 
 def test_the_card_says_what_the_saved_model_does(saved_model):
@@ -49,11 +50,6 @@ def test_the_folder_is_whole_and_nothing_is_left_beside_it(saved_model):
     assert (saved_model / "attacked.png").read_bytes().startswith(b"\x89PNG")
 
 
-def command(output, *more):
-    arguments = ["train", "--epochs", "4", "--limit", "20", "--restarts", "1", "--output", str(output), *more]
-    return [sys.executable, "-c", "from erkeras.cli import main; main()", *arguments]
-
-
 def states(path, tmp_path):
     """Every array of the .keras file: weights and the states of all optimizers."""
     import zipfile
@@ -66,75 +62,94 @@ def states(path, tmp_path):
     return arrays
 
 
-def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, straight_run):
-    output = tmp_path / "killed"
-    process = subprocess.Popen(command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoints = training_folder(output) / "checkpoint"
+KILLED = Job("digits", dataclasses.replace(find_recipe("default", "digits", (8, 8, 1)), epochs=4), limit=20, restarts=1)
+
+
+def kill_in_the_third_epoch(output):
+    """Leaves what is beside it of a training by the command line, which had no time to clean up."""
+    options = ["--epochs", "4", "--limit", "20", "--restarts", "1", "--output", str(output)]
+    program = [sys.executable, "-c", "from erkeras.cli import main; main()", "train", *options]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not list(checkpoints.glob("epoch-*2")) and process.poll() is None:
+    while not list(training_folder(output).glob("checkpoint/epoch-*2")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not output.exists()
-    subprocess.run(command(output, "--resume"), check=True, capture_output=True, timeout=300)
-    resumed = states(output / "model.keras", tmp_path)
-    straight = states(straight_run / "model.keras", tmp_path)
-    assert resumed.keys() == straight.keys()
-    assert len(straight) > 40
-    for name, array in straight.items():
-        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
-    first, second = (json.loads((path / "card.json").read_text())["evaluation"] for path in (output, straight_run))
-    assert first == second
 
 
-@pytest.fixture(scope="module")
-def straight_run(tmp_path_factory):
-    output = tmp_path_factory.mktemp("straight") / "model"
-    subprocess.run(command(output), check=True, capture_output=True, timeout=300, env={**os.environ})
-    return output
+@pytest.fixture
+def killed(tmp_path, tmp_path_factory):
+    """Where a killed training was to write its model."""
+    made = made_once(tmp_path_factory, "killed", kill_in_the_third_epoch)
+    shutil.copytree(training_folder(made), training_folder(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def deterministic_again():
+    """Deterministic operations, once on, would stay on for every other test."""
+    yield
+    disable_op_determinism()
+
+
+class StopAtAttacks(Progress):
+    def __init__(self):
+        self.units = []
+
+    def stage(self, name, total):
+        if name == "attacking":
+            raise KeyboardInterrupt
+
+    def advance(self, units, note=""):
+        self.units.append(units)
+
+
+@pytest.mark.usefixtures("deterministic_again")
+def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, killed, heard):
+    """Killed in an epoch, and again after the last one, when there is nothing left to train."""
+    resumed = StopAtAttacks()
+    with pytest.raises(KeyboardInterrupt):
+        train(KILLED, killed, resume=True, progress=resumed)
+    steps = 1149 // KILLED.recipe.batch_size
+    assert resumed.units[0] >= 2 * steps
+    assert sum(resumed.units) == 4 * steps
+    card = train(KILLED, killed, resume=True, progress=heard)
+    assert heard.units[0] == 4 * steps
+    assert set(card.training.last_epoch) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
+    straight = train(KILLED, tmp_path / "straight")
+    assert straight.evaluation == card.evaluation
+    arrays, expected = (states(path / "model.keras", tmp_path) for path in (killed, tmp_path / "straight"))
+    assert arrays.keys() == expected.keys()
+    assert len(expected) > 40
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
 def test_colour_images_of_a_users_own_go_the_whole_way(tmp_path):
     random = np.random.RandomState(0)
     labels = np.arange(60) % 2
-    images = np.clip(random.rand(60, 32, 32, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
+    images = np.clip(random.rand(60, 16, 16, 3) * 0.5 + 0.5 * labels[:, None, None, None], 0, 1)
     np.savez(tmp_path / "colour.npz", images=(images * 255).astype(np.uint8), labels=labels)
     name = f"npz:{tmp_path / 'colour.npz'}"
-    recipe = dataclasses.replace(find_recipe("default", name, (32, 32, 3)), epochs=1, batch_size=8, steps=2)
+    recipe = dataclasses.replace(find_recipe("default", name, (16, 16, 3)), epochs=1, batch_size=8, steps=2)
     card = train(Job(name, recipe, restarts=1, deterministic=False), tmp_path / "model")
-    assert card.dataset.image_shape == (32, 32, 3)
+    assert card.dataset.image_shape == (16, 16, 3)
     assert card.evaluation.summary.images == 12
     found = detect_with(tmp_path / "model" / "1", images[:3].astype(np.float32))
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_job_killed_after_its_last_epoch_needs_no_training(tmp_path, tiny_job):
-    job = dataclasses.replace(tiny_job, baseline=False)
-
-    class StopAtAttacks(Progress):
-        def stage(self, name, total):
-            if name == "attacking":
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(job, tmp_path / "model", progress=StopAtAttacks())
-    card = train(job, tmp_path / "model", resume=True)
-    assert set(card.training.last_epoch) >= {"loss", "adversarial_accuracy", "val_clean_accuracy"}
-
-
-def test_checkpoints_outlive_a_resume_that_is_refused(tmp_path, tiny_job, monkeypatch):
+def test_checkpoints_outlive_a_resume_that_is_refused(killed, monkeypatch):
     def refused(*_, **__):
         raise InputError("the regularizer cannot be imported")
 
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_job, tmp_path / "model", progress=Interrupt(after=30))
-    before = sorted(training_folder(tmp_path / "model").rglob("*"))
-    with monkeypatch.context() as patch:
-        patch.setattr("erkeras.training.fit.build_model", refused)
-        with pytest.raises(InputError, match="imported"):
-            train(tiny_job, tmp_path / "model", resume=True)
-    assert sorted(training_folder(tmp_path / "model").rglob("*")) == before
+    before = sorted(training_folder(killed).rglob("*"))
+    monkeypatch.setattr("erkeras.training.fit.build_model", refused)
+    with pytest.raises(InputError, match="imported"):
+        train(KILLED, killed, resume=True)
+    assert sorted(training_folder(killed).rglob("*")) == before
     assert any("epoch-" in path.name for path in before)
 
 
@@ -144,10 +159,13 @@ def test_a_batch_larger_than_the_set_is_refused(tmp_path, tiny_job):
         train(job, tmp_path / "model")
 
 
-def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, saved_model):
+def test_a_compact_model_is_the_same_with_less_around_it(tmp_path, tiny_job, saved_model, monkeypatch):
     job = dataclasses.replace(tiny_job, compact=True, baseline=False)
-    card = train(job, tmp_path / "model")
     whole = read_card(saved_model)
+    trained = SimpleNamespace(model=load_model("keras", saved_model / "model.keras"), entry=whole.training)
+    # What compact changes comes after the training.
+    monkeypatch.setattr(sys.modules[train.__module__], "_fit", lambda *_: trained)
+    card = train(job, tmp_path / "model")
     assert card.evaluation.summary == whole.evaluation.summary
     # What it is reduced from is the detector of the model that was not: digits have less than 1,000 of each class.
     assert card.detector.unreduced.all_attacked == whole.detector.all_attacked
@@ -205,8 +223,10 @@ def test_a_generator_interrupted_and_resumed_is_the_same(tmp_path, purified_mode
     with pytest.raises(KeyboardInterrupt):
         train(purified_job, output, progress=StopInGenerator())
     assert list((training_folder(output) / "generator").glob("epoch-*1"))
-    train(purified_job, output, resume=True)
-    resumed, straight = (states(path / "model.keras", tmp_path) for path in (output, purified_model))
+    with pytest.raises(KeyboardInterrupt):
+        train(purified_job, output, resume=True, progress=StopAtAttacks())
+    trained = training_folder(output) / "model.keras"
+    resumed, straight = (states(path, tmp_path) for path in (trained, purified_model / "model.keras"))
     assert resumed.keys() == straight.keys()
     for name, array in straight.items():
         np.testing.assert_array_equal(resumed[name], array, err_msg=name)
