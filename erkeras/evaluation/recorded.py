@@ -15,6 +15,7 @@ from erkeras.errors import InputError
 from erkeras.evaluation.record import Record
 from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
+from erkeras.memory import within_memory
 from erkeras.progress import Progress
 from erkeras.saved import EvaluationEntry
 from erkeras.threat import ThreatModel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Folder, within a model's, of the records that its card names.
 RECORDS = "records"
+#: What to do where memory runs out.
+_LESS_MEMORY = "free memory, or give a smaller model; a record keeps what it has, and is gone on with by --resume"
 
 
 class Evaluation:
@@ -106,20 +109,22 @@ class Evaluation:
 
         Raises:
             InputError: whatever the attacks raise.
+            OutOfMemoryError: says what to make smaller. A record keeps the images that it has.
         """
         victim = self.victim
         if self.folder is not None:
             self._record = self._checked() if self._record else Record.create(self.folder, self._all_settings())
         try:
-            found = evaluation.evaluate_robustness(
-                victim,
-                self.images,
-                self.attacks,
-                seed=self.sample.seed,
-                record=self._record,
-                progress=progress,
-                stage=stage,
-            )
+            with within_memory("in attacking", _LESS_MEMORY):
+                found = evaluation.evaluate_robustness(
+                    victim,
+                    self.images,
+                    self.attacks,
+                    seed=self.sample.seed,
+                    record=self._record,
+                    progress=progress,
+                    stage=stage,
+                )
         except Exception as error:
             # A served model's failure as it was, not as TensorFlow tells of it.
             failure = getattr(victim, "failure", None)
