@@ -13,6 +13,7 @@ import rich_click as click
 from erkeras import data, saved, serving
 from erkeras.errors import InputError
 from erkeras.files import write_text
+from erkeras.memory import within_memory
 
 from . import console
 from .options import ENDPOINT, PATH, WHERE_TO, writable
@@ -50,7 +51,8 @@ def detect(
         writable(json_file)
     if not (paths or endpoint):
         raise click.UsageError("Missing argument 'PATHS...'.", context)
-    answer = _ask_server(endpoint, (model, *paths)) if endpoint else _ask_folder(model, paths)
+    with within_memory("in detecting", "give fewer or smaller images, or a smaller model"):
+        answer = _ask_server(endpoint, (model, *paths)) if endpoint else _ask_folder(model, paths)
     if json_file != Path("-"):
         _print_verdicts(answer)
     if json_file:

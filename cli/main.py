@@ -13,6 +13,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from erkeras import __version__
 from erkeras.errors import InputError, RobustnessWarning
+from erkeras.memory import is_out_of_memory
 
 from .attack import attack
 from .curve import curve
@@ -47,8 +48,6 @@ class Commands(click.RichGroup):
         except OSError as error:  # a disk that is full, a folder that is none
             place = f"{error.filename}: " if error.filename else ""
             self._fail(f"{place}{error.strerror or error}; make room, or give a place that can be read and written.")
-        except MemoryError:
-            self._fail("there is not enough memory: give fewer or smaller images.")
         except NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
@@ -61,6 +60,8 @@ class Commands(click.RichGroup):
             click.echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:
+            if is_out_of_memory(error):
+                self._fail("there is not enough memory: give fewer or smaller images, or a smaller model.")
             if not _is_of_writing(error):
                 raise
             self._fail(f"{str(error).splitlines()[0]}; make room, or give a place that can be written to.")

@@ -154,6 +154,12 @@ RECIPE = "Instead of what the recipe says"
 )
 @click.option("--beta", type=FiniteFloat(0), panel=RECIPE, help="Weigh robustness in TRADES by this beta.")
 @click.option(
+    "--label-smoothing",
+    type=FiniteFloat(0, 1, max_open=True),
+    panel=RECIPE,
+    help="Share this fraction of a training label among all classes, as 0.1.",
+)
+@click.option(
     "--clean-fraction",
     type=FiniteFloat(0, 1, max_open=True),
     panel=RECIPE,
@@ -166,6 +172,12 @@ RECIPE = "Instead of what the recipe says"
     help="Give RSE's first noise layer this standard deviation, and the others half of it.",
 )
 @click.option("--augment/--no-augment", default=None, panel=RECIPE, help="Shift and mirror the training images.")
+@click.option(
+    "--cutout",
+    type=FiniteFloat(0, 1, max_open=True),
+    panel=RECIPE,
+    help="Cut a rectangle of this fraction of the sides out of each training image, as 0.5.",
+)
 @click.option(
     "--averaging",
     type=FiniteFloat(0, 1, max_open=True),

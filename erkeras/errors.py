@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class OutOfMemoryError(InputError):
+    """Says that memory ran out, and what to make smaller."""
+
+
 class RobustnessWarning(UserWarning):
     """Warns of what makes a robust accuracy doubtful, once for a model, from the attack that finds it."""
 

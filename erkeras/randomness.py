@@ -38,11 +38,13 @@ class SquareStream(IntEnum):
 
 
 class AugmentationStream(IntEnum):
-    """Streams of augmentation: the shifts of an image, and whether it is mirrored."""
+    """Streams of augmentation: the shifts of an image, whether it is mirrored, and the centre of what is cut out."""
 
     DOWN = 0
     RIGHT = 1
     MIRRORED = 2
+    CUT_DOWN = 3
+    CUT_RIGHT = 4
 
 
 class StepStream(IntEnum):

@@ -17,6 +17,7 @@ import tensorflow as tf
 from erkeras.attacks.contract import INTERNAL_BATCH, Steps
 from erkeras.attacks.streams import map_streams
 from erkeras.errors import InputError
+from erkeras.memory import is_out_of_memory
 
 LOGITS = "logits"
 BEFORE_SOFTMAX, BEFORE_SIGMOID = "logits before the softmax", "logits before the sigmoid"
@@ -260,6 +261,8 @@ def _try(raw: Raw, images: tf.Tensor) -> Any:
     except InputError:
         raise
     except Exception as error:  # a model may raise anything
+        if is_out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
             f"the model does not take images of shape {tuple(images.shape[1:])}, {images.shape[0]} at once "

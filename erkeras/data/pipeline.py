@@ -15,7 +15,13 @@ from erkeras.stored import StoredPixels
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, first_epoch: int = 0, augment: bool = False, first_step: int = 0
+    split: Split,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    augment: bool = False,
+    cutout: float = 0.0,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
 
@@ -27,6 +33,8 @@ def training_batches(
 
     Args:
         augment: shift each image and mirror it or not, as `crop_and_flip` does, anew in each epoch.
+        cutout: cut a rectangle out of each image, as `cut_out` does, anew in each epoch: its sides, as a fraction of
+            the image's.
         first_step: of the first epoch; the batches before it are not made.
     """
     stored = isinstance(split.pixels, StoredPixels)
@@ -40,10 +48,13 @@ def training_batches(
 
     def batch(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = images_at(rows)
+        shape, numbers = images.shape, tf.gather(indices, rows)
         if augment:
-            images = crop_and_flip(images, *draw_augmentation(images.shape, seed, epoch, tf.gather(indices, rows)))
+            images = crop_and_flip(images, *draw_augmentation(shape, seed, epoch, numbers))
         if images.dtype == tf.uint8:
             images = tf.cast(images, tf.float32) / 255
+        if cutout:
+            images = cut_out(images, *draw_cutout(shape, seed, epoch, numbers), fraction=cutout)
         return images, tf.gather(labels, rows)
 
     epochs = tf.data.Dataset.counter(first_epoch, dtype=tf.int32)
@@ -93,12 +104,34 @@ def draw_augmentation(
         Shifts down and to the right, int32 `[n]`, uniform in -side // 8 .. side // 8, and bool `[n]`, half of them
         true: mirrored.
     """
-    keys = fold_in(row_keys(tf.stack([tf.fill(tf.shape(indices), tf.cast(seed, tf.int64)), indices], axis=1)), epoch)
+    keys = _keys(seed, epoch, indices)
     down, right = (
         integers(fold_in(keys, stream), [], 2 * (side // 8) + 1) - side // 8
         for stream, side in ((AugmentationStream.DOWN, shape[1]), (AugmentationStream.RIGHT, shape[2]))
     )
     return down, right, uniform(fold_in(keys, AugmentationStream.MIRRORED), []) < 0.5
+
+
+def draw_cutout(shape: tuple[int, ...], seed: int, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the centre of what each image loses: a function of (seed, epoch, original index) alone.
+
+    Args:
+        shape: of the images, `[n, height, width, channels]`.
+        indices: int64 `[n]`, the original index of each image.
+
+    Returns:
+        Rows and columns, int32 `[n]`, uniform over the image.
+    """
+    keys = _keys(seed, epoch, indices)
+    row, column = (
+        integers(fold_in(keys, stream), [], side)
+        for stream, side in ((AugmentationStream.CUT_DOWN, shape[1]), (AugmentationStream.CUT_RIGHT, shape[2]))
+    )
+    return row, column
+
+
+def _keys(seed: int, epoch: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    return fold_in(row_keys(tf.stack([tf.fill(tf.shape(indices), tf.cast(seed, tf.int64)), indices], axis=1)), epoch)
 
 
 def crop_and_flip(images: tf.Tensor, down: tf.Tensor, right: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
@@ -118,3 +151,30 @@ def crop_and_flip(images: tf.Tensor, down: tf.Tensor, right: tf.Tensor, mirrored
     columns = tf.where(mirrored[:, tf.newaxis], tf.range(width)[::-1], tf.range(width))
     cropped = tf.gather(padded, tf.range(height) + (margins[0] - down)[:, tf.newaxis], axis=1, batch_dims=1)
     return tf.gather(cropped, columns + (margins[1] - right)[:, tf.newaxis], axis=2, batch_dims=1)
+
+
+def cut_out(images: tf.Tensor, row: tf.Tensor, column: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Cuts a rectangle out of every image of a batch: Cutout of DeVries and Taylor (2017).
+
+    It becomes grey, 0.5, which is 0 behind the first layer of our networks. A part of it may lie outside the image, as
+    in their section 3.
+
+    Args:
+        images: float `[n, height, width, channels]` in [0, 1].
+        row, column: int32 `[n]`, the centre of each rectangle.
+        fraction: its sides, as a fraction of the image's: rounded to whole pixels, at least one.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    _, height, width, _ = images.shape
+    inside = [_span(centre, side, max(1, round(fraction * side))) for centre, side in ((row, height), (column, width))]
+    cut = inside[0][:, :, tf.newaxis, tf.newaxis] & inside[1][:, tf.newaxis, :, tf.newaxis]
+    return tf.where(cut, tf.constant(0.5, images.dtype), images)
+
+
+def _span(centre: tf.Tensor, side: int, length: int) -> tf.Tensor:
+    """Which of the places 0 to side - 1 are among `length` ones about each centre, bool `[n, side]`."""
+    first = centre[:, tf.newaxis] - length // 2
+    places = tf.range(side)
+    return (places >= first) & (places < first + length)

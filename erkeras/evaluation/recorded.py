@@ -18,6 +18,7 @@ from erkeras.errors import InputError
 from erkeras.evaluation.record import Record
 from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
+from erkeras.memory import within_memory
 from erkeras.progress import Progress
 from erkeras.saved import EvaluationEntry
 from erkeras.threat import ThreatModel
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Folder, within a model's, of the records that its card names.
 RECORDS = "records"
+#: What to do where memory runs out.
+_LESS_MEMORY = "give a smaller internal batch; a record keeps what it has, and is gone on with by --resume"
 
 
 class Evaluation:
@@ -117,21 +120,23 @@ class Evaluation:
 
         Raises:
             InputError: whatever the attacks raise.
+            OutOfMemoryError: says what to make smaller. A record keeps the images that it has.
         """
         victim = self.victim
         if self.folder is not None:
             self._record = self._checked() if self._record else Record.create(self.folder, self._all_settings())
         try:
-            found = evaluation.evaluate_robustness(
-                attacks.as_victim(victim, self._jit_compile),
-                self.images,
-                self.attacks,
-                seed=self.sample.seed,
-                internal_batch=self.internal_batch,
-                record=self._record,
-                progress=progress,
-                stage=stage,
-            )
+            with within_memory("in attacking", _LESS_MEMORY):
+                found = evaluation.evaluate_robustness(
+                    attacks.as_victim(victim, self._jit_compile),
+                    self.images,
+                    self.attacks,
+                    seed=self.sample.seed,
+                    internal_batch=self.internal_batch,
+                    record=self._record,
+                    progress=progress,
+                    stage=stage,
+                )
         except Exception as error:
             # A served model's failure as it was, not as TensorFlow tells of it.
             failure = getattr(victim, "failure", None)

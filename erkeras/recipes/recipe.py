@@ -36,6 +36,8 @@ class Recipe:
             5e-4 / (1 - momentum) here.
         objective: "cross-entropy", or "trades", whose adversary ascends the KL divergence too.
         beta: what robustness weighs in TRADES.
+        label_smoothing: fraction of a training label that all classes share, in the cross-entropy: see `CrossEntropy`.
+            The adversary ascends the cross-entropy of the plain labels.
         regularizer: "wasserstein", "mmd", "gaussian-kl" (which makes the code stochastic), or MODULE:CLASS, a
             user's own `Regularizer` of (coefficient, coupling).
         coefficient: lambda; 0 for no regularizer at all.
@@ -54,6 +56,8 @@ class Recipe:
             the others (RSE); 0 for none.
         passes: over whose noise the prediction is averaged; see `ERClassifier`.
         augment: shift and mirror the training images; see `erkeras.data.training_batches`.
+        cutout: sides of a rectangle that each training image loses, as a fraction of the image's; 0 for none; see
+            `erkeras.data.training_batches`.
         generator_updates: of the generator of a Defense-GAN, each after five of its critic, rounded up to whole epochs;
             0 for a classifier without one.
         generator_learning_rate: of generator and critic.
@@ -63,7 +67,8 @@ class Recipe:
         network_fingerprint: of the FILE.keras (`erkeras.saved.fingerprint`); `erkeras.train` notes it.
 
     Raises:
-        InputError: for a regularizer where there is no code, another norm, or an epsilon above 1 in l_inf.
+        InputError: for a regularizer where there is no code, another norm, an epsilon above 1 in l_inf, a label
+            smoothing or a cutout outside [0, 1), or a code layer without a name.
     """
 
     network: str
@@ -86,6 +91,7 @@ class Recipe:
     weight_decay: float = 0.0
     objective: str = "cross-entropy"
     beta: float = 6.0
+    label_smoothing: float = 0.0
     regularizer: str = "wasserstein"
     coefficient: float = 0.1
     coupling: str = "joint"
@@ -102,6 +108,7 @@ class Recipe:
     noise: float = 0.0
     passes: int = 1
     augment: bool = False
+    cutout: float = 0.0
     generator_updates: int = 0
     generator_learning_rate: float = 5e-4
     purifier_steps: int = 200
@@ -115,6 +122,11 @@ class Recipe:
             raise InputError(f"the norm of the recipe is {self.norm!r}: give l_inf or l2.")
         if self.norm == "l_inf" and self.epsilon > 1:
             raise InputError(f"epsilon is {self.epsilon:g} in l_inf: give a number from 0 to 1, in [0, 1] pixels.")
+        for name, fraction in (("label smoothing", self.label_smoothing), ("cutout", self.cutout)):
+            if not 0 <= fraction < 1:
+                raise InputError(f"{name} is {fraction:g}: give a number from 0 up to, not including, 1.")
+        if self.code_layer == "":
+            raise InputError("the code layer has no name: give the name of a layer, or leave it out.")
         if self.coefficient and not self.bottleneck:
             raise InputError(
                 f"the coefficient (lambda) is {self.coefficient:g} for a network without a code (--defense "

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from erkeras.errors import InputError
+from erkeras.memory import is_out_of_memory
 
 
 def load_model(kind: str, path: Path) -> Any:
@@ -28,6 +29,8 @@ def load_model(kind: str, path: Path) -> Any:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
         return tf.saved_model.load(str(path))
     except Exception as error:  # whatever Keras, HDF5, protobuf and TensorFlow make of a damaged or hostile file
+        if is_out_of_memory(error):
+            raise
         if "Lambda" in str(error) and "safe" in str(error):
             raise InputError(
                 f"{path} has a Lambda layer, which would run code of the file: save the model with a layer class in "

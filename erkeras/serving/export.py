@@ -14,6 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from erkeras.detection import Detector
 from erkeras.errors import InputError
 from erkeras.files import make_partial_folder
+from erkeras.memory import is_out_of_memory
 from erkeras.serving.messages import predict_request
 from erkeras.serving.signatures import ENCODED_IMAGES, IMAGES, MOST_PIXELS, SIGNATURES, bytes_twin
 
@@ -235,6 +236,8 @@ def open_detect(folder: str | Path) -> tuple[tuple[int, int, int], Callable[[np.
             parts = [signature(images=tf.constant(images[start : start + DETECT_BATCH])) for start in starts]
             found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in SIGNATURES["detect"]}
         except (KeyError, AttributeError, TypeError, ValueError, tf.errors.OpError) as error:
+            if is_out_of_memory(error):
+                raise
             raise InputError(f"{folder} does not detect as our exports do: export the model again.") from error
         if any(len(values) != len(images) for values in found.values()):
             raise InputError(f"{folder} does not answer for every image: export the model again.")

@@ -46,7 +46,7 @@ def build_model(
         classifier,
         regularizer=_build_regularizer(recipe, networks.code_size(encoder, classifier)),
         adversary=_build_adversary(recipe),
-        objective=models.TRADES(recipe.beta) if recipe.objective == "trades" else None,
+        objective=_build_objective(recipe),
         clean_fraction=recipe.clean_fraction,
         epsilon_warm_up=round(recipe.epsilon_warm_up * total_steps),
         inner_bfloat16=recipe.bfloat16,
@@ -138,6 +138,12 @@ def _build_regularizer(recipe: Recipe, code_size: int) -> Regularizer | None:
     if recipe.regularizer == "mmd":
         return models.MaximumMeanDiscrepancy(recipe.coefficient, recipe.coupling)
     return _import_regularizer(recipe.regularizer)(coefficient=recipe.coefficient, coupling=recipe.coupling)
+
+
+def _build_objective(recipe: Recipe) -> models.CrossEntropy | models.TRADES:
+    if recipe.objective == "trades":
+        return models.TRADES(recipe.beta, recipe.label_smoothing)
+    return models.CrossEntropy(recipe.label_smoothing)
 
 
 def _build_adversary(recipe: Recipe) -> Attack | None:

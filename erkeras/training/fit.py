@@ -35,7 +35,7 @@ def _fit(
     epochs: int,
     batch_size: int,
     figures: Callable[[dict[str, float]], str],
-    augment: bool = False,
+    augmentation: dict[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> None:
@@ -50,9 +50,12 @@ def _fit(
         report = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: progress.advance(1, figures(logs))
         )
+        batches = data.training_batches(
+            dataset.train, batch_size, job.seed, epoch, **(augmentation or {}), first_step=step
+        )
         with data.failures(dataset.train):
             model.fit(
-                data.training_batches(dataset.train, batch_size, job.seed, epoch, augment, step),
+                batches,
                 steps_per_epoch=steps - step,
                 epochs=epoch + 1 if step else epochs,
                 initial_epoch=epoch,
@@ -111,6 +114,7 @@ def fit_model(
         callbacks.append(keras.callbacks.SwapEMAWeights())  # in validation
     if recipe.keep_best and checkpoint:
         callbacks.append(models.KeepBest(checkpoint.folder))
+    augmentation: dict[str, Any] = {"augment": recipe.augment, "cutout": recipe.cutout}
     validation = dataset.validation.sample(1000, seed=0)
     _fit(
         model,
@@ -122,7 +126,7 @@ def fit_model(
         recipe.epochs,
         recipe.batch_size,
         figures,
-        recipe.augment,
+        augmentation,
         callbacks,
         validation_data=(validation.images, validation.labels),
         validation_batch_size=250,
@@ -131,7 +135,7 @@ def fit_model(
         model = _in_float32(model, job, dataset)
     if recipe.averaging and models.has_statistics(model):
         steps = len(dataset.train) // recipe.batch_size
-        batches = data.training_batches(dataset.train, recipe.batch_size, job.seed, recipe.epochs, recipe.augment)
+        batches = data.training_batches(dataset.train, recipe.batch_size, job.seed, recipe.epochs, **augmentation)
         models.refresh_statistics(model, batches.take(_STATISTICS), recipe.epochs * steps)
     return model
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from erkeras.errors import InputError
 from erkeras.files import check_folder, lock, make_folder, read_regular, unlock, write_text
-from erkeras.recipes import Job, network_kind
+from erkeras.recipes import Job, Recipe, network_kind
 from erkeras.saved import find_model, fingerprint, read_card
 from erkeras.versions import __version__
 
-#: Bytes that job.json may have.
-_MOST = 2**20
+#: Bytes that job.json may have, and its key for the digest of the network.
+_MOST, _ARCHITECTURE = 2**20, "architecture"
 
 
 def training_folder(output: Path) -> Path:
@@ -42,16 +42,30 @@ def pinned(job: Job) -> Job:
     return dataclasses.replace(job, recipe=dataclasses.replace(recipe, network_fingerprint=found))
 
 
-def begin(output: Path, job: Job) -> Path:
+def begin(output: Path, job: Job, architecture: str) -> Path:
     """Makes the folder of an unfinished job, which says what was asked for, and keeps other processes from it.
 
+    Args:
+        output: the model's folder, to come.
+        job: what is asked for.
+        architecture: digest of the network that the job trains; see `architecture_digest`.
+
     Raises:
-        InputError: where another process trains there, or nothing can be written.
+        InputError: where another process trains there, the network is another one than the folder's, or nothing can be
+            written.
     """
     folder = training_folder(output)
     lock(folder)
+    unfinished = folder / "job.json"
+    before = _read(unfinished).get(_ARCHITECTURE) if unfinished.exists() else None
+    if before not in (None, architecture):
+        unlock(folder)
+        raise InputError(
+            f"the network {job.recipe.network!r} has other layers than the one of the unfinished training in {folder}: "
+            "give the network that it began with, or another --output."
+        )
     make_folder(folder)
-    write_text(folder / "job.json", json.dumps(_settings(job, __version__), indent=1))
+    write_text(unfinished, json.dumps({**_settings(job, __version__), _ARCHITECTURE: architecture}, indent=1))
     return folder
 
 
@@ -108,9 +122,16 @@ def _settings(job: Job, version: str) -> dict[str, Any]:
     return json.loads(json.dumps({**dataclasses.asdict(job), "erkeras": version}))
 
 
+def _defaults() -> dict[str, Any]:
+    found = {field.name: field.default for kind in (Job, Recipe) for field in dataclasses.fields(kind)}
+    return json.loads(json.dumps({name: value for name, value in found.items() if value is not dataclasses.MISSING}))
+
+
 def _compare(output: Path, before: dict[str, Any], job: Job) -> None:
     now = _settings(job, __version__)
     flat = [{**settings, **settings.get("recipe", {}), "recipe": None} for settings in (before, now)]
+    # A setting that is newer than the job did nothing to it.
+    flat[0] = {**_defaults(), **flat[0]}
     differing = [key for key in flat[1] if key != "command" and flat[0].get(key) != flat[1][key]]
     if differing:
         listed = ", ".join(f"{key} {flat[0].get(key)} (now {flat[1][key]})" for key in differing)

@@ -14,6 +14,7 @@ import numpy as np
 from erkeras import models, saved
 from erkeras.data import Split
 from erkeras.errors import InputError
+from erkeras.memory import is_out_of_memory
 from erkeras.models import networks
 from erkeras.recipes import Recipe, network_kind
 
@@ -133,6 +134,8 @@ def _of_function(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tu
     try:
         found = function(**{argument: known[argument] for argument in asked})
     except Exception as error:  # a function of the user's own may raise anything
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"the network {name!r} cannot be made ({_reason(error)}): mend the function.") from error
     given = found if isinstance(found, (tuple, list)) else [found]
     for model in given:

@@ -17,10 +17,12 @@ import tensorflow as tf
 from erkeras import models, saved
 from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
+from erkeras.memory import within_memory
 from erkeras.progress import Progress
-from erkeras.recipes import Job, network_kind
+from erkeras.recipes import Job, Recipe, network_kind
 from erkeras.saved import Card, DatasetEntry, DetectorEntry, Summary, TrainingEntry
 from erkeras.training import figures
+from erkeras.training.architecture import architecture_digest
 from erkeras.training.build import build_gan
 from erkeras.training.fit import fit_generator, fit_model, fresh_model, purified
 from erkeras.training.job import begin, check_output, end, pinned, training_folder
@@ -29,6 +31,8 @@ from erkeras.versions import processor, versions
 
 #: How much of a training an interruption may cost, in seconds.
 _BETWEEN_CHECKPOINTS = 300.0
+#: What to do where memory runs out for another reason than the size of a batch.
+_LATER = "free memory and go on with --resume, or train a smaller --network"
 
 
 def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> Card:
@@ -51,6 +55,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
 
     Raises:
         InputError: as `check_output`, and for data that cannot be loaded, or a network that does not fit them.
+        OutOfMemoryError: says what to make smaller.
     """
     job = pinned(job)
     done = check_output(output, job, resume)
@@ -62,22 +67,25 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
     # First, so that what cannot be built is refused before anything is written.
-    gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
-    model = fresh_model(job, dataset)
-    fresh = _Fresh(gan, model, warnings_of_start(job.recipe, model, dataset.validation.sample(1000, seed=0)))
-    folder = begin(output, job)
+    with within_memory("in building the network", "give a smaller --network"):
+        gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
+        model = fresh_model(job, dataset)
+        warnings = warnings_of_start(job.recipe, model, dataset.validation.sample(1000, seed=0))
+    fresh = _Fresh(gan, model, warnings)
+    folder = begin(output, job, architecture_digest(model.encoder, model.classifier))
     trained = _fit(job, dataset, fresh, folder, progress)
     # What trained for long is a whole model before anything else is tried on it.
     kept = folder / saved.MODEL
     try:
-        trained.model.save(kept)
-        card = _finish(job, dataset, trained, folder / "saved_model", output, progress)
+        with within_memory("in attacking what was trained", _LATER):
+            trained.model.save(kept)
+            card = _finish(job, dataset, trained, folder / "saved_model", output, progress)
     except OSError as error:
         raise InputError(
             f"{output} cannot be written ({error.strerror or error}): make room, and go on with --resume."
         ) from error
     except InputError as error:
-        raise InputError(f"{str(error).rstrip('.')}; the trained model is in {kept}.") from error
+        raise type(error)(f"{str(error).rstrip('.')}; the trained model is in {kept}.") from error
     end(folder)
     return card
 
@@ -137,14 +145,16 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
     )
     gan = fresh.gan
     try:
-        model: Any = fit_model(job, dataset, checkpoint, progress, model=fresh.model)
+        with within_memory("in training", _smaller(job.recipe)):
+            model: Any = fit_model(job, dataset, checkpoint, progress, model=fresh.model)
     except InputError:
         if checkpoint.newest is None:  # nothing to go on with
             end(folder)
         raise
     code_size = models.networks.code_size(model.encoder, model.classifier)
     if gan is not None:
-        model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)
+        with within_memory("in training the generator", _LATER):
+            model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)
     kept = models.KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
     entry = TrainingEntry(
         seconds_of_last_run=round(time.perf_counter() - started, 1),
@@ -155,6 +165,14 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
         code_size=None if network_kind(job.recipe.network) == "name" else code_size,
     )
     return _Trained(model, entry)
+
+
+def _smaller(recipe: Recipe) -> str:
+    """What to make smaller where training needs more memory than there is."""
+    ways = [f"a smaller --batch-size than {recipe.batch_size}", "a smaller --network"]
+    if not recipe.mixed_precision and network_kind(recipe.network) != "file":
+        ways.insert(1, "--mixed-precision")
+    return f"give {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def _baseline(job: Job, dataset: Dataset, test: Split, progress: Progress) -> Summary | None:

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.data import Split, load_dataset, training_batches
-from erkeras.data.pipeline import crop_and_flip, draw_augmentation
+from erkeras.data.pipeline import crop_and_flip, cut_out, draw_augmentation, draw_cutout
 
 
 def batches(split, count, **arguments):
@@ -56,9 +56,9 @@ def numbered_split(count, shape, dtype=np.uint8, first=0):
     return Split(pixels, np.arange(count, dtype=np.int32), indices.astype(np.int64))
 
 
-def augmented_epoch(split, batch_size, seed=0, epoch=0):
+def augmented_epoch(split, batch_size, seed=0, epoch=0, augment=True, cutout=0.0):
     """label -> image, of the whole batches of an epoch."""
-    found = training_batches(split, batch_size, seed, epoch, augment=True).take(len(split) // batch_size)
+    found = training_batches(split, batch_size, seed, epoch, augment, cutout).take(len(split) // batch_size)
     return {int(label): image.numpy() for images, labels in found for image, label in zip(images, labels, strict=True)}
 
 
@@ -122,3 +122,71 @@ def test_shift_goes_down_and_to_the_right():
         moved = crop_and_flip(tf.constant(image), *(tf.constant([value]) for value in (-2, 1, mirrored))).numpy()
         assert moved.dtype == np.uint8
         assert np.argwhere(moved[0, ..., 0]).tolist() == [[6, column]]
+
+
+def slow_cut_out(image, row, column, height, width):
+    """A grey rectangle about a centre, pixel by pixel."""
+    found = image.copy()
+    for place in np.ndindex(image.shape[:2]):
+        down, right = place[0] - (row - height // 2), place[1] - (column - width // 2)
+        if 0 <= down < height and 0 <= right < width:
+            found[place] = 0.5
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fraction", "sides"),
+    [
+        ((32, 32, 3), np.uint8, 0.5, (16, 16)),
+        ((16, 27, 1), np.float32, 0.2, (3, 5)),
+        ((8, 8, 1), np.uint8, 0.01, (1, 1)),
+    ],
+)
+def test_cutout_is_a_slow_one_by_the_drawn_numbers(shape, dtype, fraction, sides):
+    split = numbered_split(24, shape, dtype)
+    found = augmented_epoch(split, 8, seed=5, epoch=3, augment=False, cutout=fraction)
+    rows, columns = (drawn.numpy() for drawn in draw_cutout((24, *shape), 5, 3, split.indices))
+    assert sorted(found) == list(range(24))
+    for label, image in found.items():
+        assert image.dtype == np.float32
+        expected = slow_cut_out(split.images[label], rows[label], columns[label], *sides)
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+def test_cutout_comes_behind_the_crop_and_changes_none_of_its_numbers():
+    split = numbered_split(24, (16, 16, 3))
+    plain, cut = augmented_epoch(split, 8), augmented_epoch(split, 8, cutout=0.25)
+    for label, image in cut.items():
+        grey = np.isclose(image, 0.5).all(axis=-1)
+        assert 4 <= grey.sum() <= 16  # a part of 4 x 4 may lie outside
+        np.testing.assert_array_equal(image[~grey], plain[label][~grey])
+
+
+def test_cutout_ignores_batches_and_differs_between_epochs_and_seeds():
+    split = numbered_split(24, (16, 16, 3), first=1000)
+    large, small = (augmented_epoch(split, size, 1, cutout=0.5) for size in (12, 3))
+    for label, image in small.items():
+        np.testing.assert_array_equal(image, large[label])
+    draws = [
+        np.stack([drawn.numpy() for drawn in draw_cutout((24, 16, 16, 3), seed, epoch, split.indices)])
+        for seed, epoch in ((1, 0), (1, 1), (2, 0))
+    ]
+    for other in draws[1:]:
+        assert np.all(draws[0] == other, axis=0).sum() < 4
+
+
+def test_centres_are_uniform_over_the_image():
+    """The counts of 20,000 draws, against five standard errors."""
+    count = 20_000
+    row, column = draw_cutout((count, 8, 16, 3), 0, 7, np.arange(count, dtype=np.int64))
+    cells = np.zeros((8, 16))
+    np.add.at(cells, (row.numpy(), column.numpy()), 1)
+    for axis, fraction in ((1, 1 / 8), (0, 1 / 16), ((), 1 / 128)):
+        error = np.sqrt(count * fraction * (1 - fraction))
+        np.testing.assert_allclose(cells.sum(axis=axis), count * fraction, atol=5 * error)
+
+
+def test_a_rectangle_at_a_corner_is_cut_short():
+    image = tf.ones([1, 8, 8, 2])
+    found = cut_out(image, tf.constant([0]), tf.constant([7]), fraction=0.5).numpy()
+    assert np.argwhere(found[0, ..., 0] == 0.5).tolist() == [[row, column] for row in (0, 1) for column in (5, 6, 7)]

@@ -69,7 +69,7 @@ def test_batches_are_the_same_from_any_step(name, on_disk, augment):
     stored, kept = on_disk(name).train, load_dataset(name).train
     straight = list(training_batches(kept, 16, 3, augment=augment).take(26).as_numpy_iterator())
     for epoch, step, count in ((0, 0, 26), (0, 5, 10), (1, 3, 9)):
-        found = training_batches(stored, 16, 3, epoch, augment, step).take(count).as_numpy_iterator()
+        found = training_batches(stored, 16, 3, epoch, augment, first_step=step).take(count).as_numpy_iterator()
         first = epoch * (len(kept) // 16) + step
         for one, other in zip(found, straight[first : first + count], strict=True):
             np.testing.assert_array_equal(one[0], other[0])

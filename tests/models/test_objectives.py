@@ -22,6 +22,37 @@ def test_cross_entropy_comes_back_from_its_config():
     assert type(keras.saving.deserialize_keras_object(config)) is CrossEntropy
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_label_smoothing_shares_a_fraction_among_all_classes(smoothing):
+    logits = np.random.default_rng(0).normal(0, 3, size=(6, 4))
+    labels = np.arange(6) % 4
+    targets = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
+    expected = -(targets * log_softmax(logits)).sum(axis=1)
+    np.testing.assert_allclose(CrossEntropy(smoothing)(labels, tf.constant(logits)), expected, rtol=1e-10)
+    theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing, reduction=None)
+    np.testing.assert_allclose(theirs(np.eye(4)[labels], tf.constant(logits)), expected, rtol=1e-5)
+
+
+def test_trades_smooths_the_labels_of_clean_logits_alone():
+    attacked, clean = np.random.default_rng(0).normal(0, 3, (2, 6, 4))
+    labels = np.arange(6) % 4
+    smoothed, plain = (
+        TRADES(3.0, fraction)(labels, tf.constant(attacked), tf.constant(clean)) for fraction in (0.2, 0)
+    )
+    expected = CrossEntropy(0.2)(labels, tf.constant(clean)) - CrossEntropy()(labels, tf.constant(clean))
+    np.testing.assert_allclose(smoothed - plain, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy, TRADES])
+def test_a_smoothing_comes_back_from_its_config_and_none_is_not_in_it(objective):
+    assert "label_smoothing" not in objective().get_config()  # a model's fingerprint is what it was
+    found = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective(label_smoothing=0.3)))
+    assert (type(found), found.label_smoothing) == (objective, 0.3)
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(InputError, match=r"label_smoothing is .*: give a number from 0 up to, not including, 1"):
+            objective(label_smoothing=fraction)
+
+
 def log_softmax(logits):
     logits = logits - logits.max(axis=1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

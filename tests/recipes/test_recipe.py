@@ -33,6 +33,7 @@ def test_its_defaults_are_an_er_classifiers():
         "weight_decay": 0.0,
         "objective": "cross-entropy",
         "beta": 6.0,
+        "label_smoothing": 0.0,
         "regularizer": "wasserstein",
         "coefficient": 0.1,
         "coupling": "joint",
@@ -49,6 +50,7 @@ def test_its_defaults_are_an_er_classifiers():
         "noise": 0.0,
         "passes": 1,
         "augment": False,
+        "cutout": 0.0,
         "generator_updates": 0,
         "generator_learning_rate": 5e-4,
         "purifier_steps": 200,
@@ -80,6 +82,10 @@ def test_a_regularizer_asks_for_a_code():
         ({"norm": "l1"}, "the norm of the recipe is 'l1': give l_inf or l2"),
         ({"epsilon": 1.01}, "epsilon is 1.01 in l_inf: give a number from 0 to 1"),
         ({"bottleneck": False}, "for a network without a code"),
+        ({"label_smoothing": 1.0}, "label smoothing is 1: give a number from 0 up to, not including, 1"),
+        ({"label_smoothing": -0.1}, "label smoothing is -0.1: give a number from 0"),
+        ({"cutout": 1.5}, "cutout is 1.5: give a number from 0 up to, not including, 1"),
+        ({"code_layer": ""}, "the code layer has no name: give the name of a layer, or leave it out"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message):
