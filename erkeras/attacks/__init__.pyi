@@ -18,8 +18,6 @@ from .named import recorded_attack as recorded_attack
 from .named import report_attacks as report_attacks
 from .pgd import PGD as PGD
 from .rays import RayS as RayS
-from .runner import MOST_STREAMS as MOST_STREAMS
-from .runner import available_processors as available_processors
 from .square import Square as Square
 from .victim import Victim as Victim
 from .victim import as_victim as as_victim

@@ -8,7 +8,6 @@ and which moment do not matter.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,11 +22,9 @@ from erkeras.attacks.losses import is_answer
 from erkeras.attacks.slots import Outcome, Slots
 from erkeras.attacks.victim import Victim, as_victim
 from erkeras.errors import InputError
+from erkeras.processors import available_processors, streams_of
 from erkeras.progress import Progress
 from erkeras.threat import ThreatModel
-
-#: Internal batches that are worked on at once, at most.
-MOST_STREAMS = 4
 
 
 def parallel_streams() -> int:
@@ -35,17 +32,13 @@ def parallel_streams() -> int:
 
     On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
     all by default. Two operations with one thread each are done sooner than one after the other with two
-    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`.
+    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`. A process that
+    has some of the processors says so by `tf.config.threading.set_inter_op_parallelism_threads`.
     """
     if tf.config.list_physical_devices("GPU"):
         return 1
-    processors = available_processors()
-    each = tf.config.threading.get_intra_op_parallelism_threads() or processors
-    return max(1, min(processors // each, MOST_STREAMS))
-
-
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = tf.config.threading.get_inter_op_parallelism_threads() or available_processors()
+    return streams_of(processors, tf.config.threading.get_intra_op_parallelism_threads() or processors)
 
 
 def run(

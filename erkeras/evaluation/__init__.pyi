@@ -1,5 +1,9 @@
 from . import protocol as protocol
 from . import record as record
+from .attacker import Attacker as Attacker
+from .attacker import Finished as Finished
+from .attacker import Look as Look
+from .attacker import ThisProcess as ThisProcess
 from .curves import accuracy_curve as accuracy_curve
 from .detectors import DetectorComparison as DetectorComparison
 from .detectors import compare_detectors as compare_detectors

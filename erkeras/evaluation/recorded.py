@@ -22,6 +22,7 @@ from erkeras.versions import processor, versions
 
 if TYPE_CHECKING:
     from erkeras.attacks import Attack
+    from erkeras.evaluation.attacker import Workers
     from erkeras.evaluation.robustness import Robustness
 
 #: Folder, within a model's, of the records that its card names.
@@ -97,17 +98,20 @@ class Evaluation:
             self.folder = self.subject.path / RECORDS / self.title.replace(" ", "-")
         self._record = self._open(resume)
 
-    def run(self, progress: Progress | None = None, stage: str = "attacking") -> Robustness:
+    def run(
+        self, progress: Progress | None = None, stage: str = "attacking", workers: Workers | None = None
+    ) -> Robustness:
         """Attacks the images; those that a record holds are not attacked again.
 
         Args:
             progress: hears of one stage.
             stage: its name.
+            workers: attack in this process' place, as `erkeras.cluster.Workers` do; the record is the same.
 
         Raises:
             InputError: whatever the attacks raise.
         """
-        victim = self.victim
+        victim = workers.hold(self.subject, self._with_detector) if workers else self.victim
         if self.folder is not None:
             self._record = self._checked() if self._record else Record.create(self.folder, self._all_settings())
         try:

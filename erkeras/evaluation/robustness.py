@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import warnings as python_warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from erkeras.attacks import INTERNAL_BATCH, Attack, Victim, as_victim
-from erkeras.attacks.checks import check_model
-from erkeras.attacks.runner import parallel_streams
+from erkeras.attacks import Attack
 from erkeras.data import Split
 from erkeras.errors import InputError, RobustnessWarning
+from erkeras.evaluation.attacker import Attacker, Finished, ThisProcess
 from erkeras.evaluation.checks import check_result
-from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
 from erkeras.progress import Progress
 from erkeras.saved import Summary
@@ -31,7 +29,7 @@ class Robustness:
         attacks: those that were run, in this order.
         examples: what became of each image.
         outputs: what the model's outputs were taken for; see `Attacked`.
-        seconds: how long each attack took, in all runs that made the record.
+        seconds: how long each attack took, in all runs that made the record; of several workers, all of them together.
         warnings: sentences about what makes these figures doubtful.
     """
 
@@ -118,7 +116,7 @@ def evaluate_robustness(
     """Runs attacks one after the other, each on the images that still stand.
 
     Args:
-        model: as an attack takes it.
+        model: as an attack takes it, or an `Attacker` that holds one.
         split: images, labels and original indices.
         attacks: no two of one name. One that is made of others (AutoAttack) counts as these.
         seed: of the attacks' random numbers.
@@ -136,30 +134,25 @@ def evaluate_robustness(
             f"{len(split)} images and the attacks {', '.join(names) or 'none'} were given: give at least one image, "
             "and each attack once."
         )
-    victim = as_victim(model)
-    first = split.take(np.arange(min(len(split), INTERNAL_BATCH)))
-    classes = victim.outputs_for(first.images).shape[1]
-    for attack in chosen:
-        attack.check(classes // attack.outputs_per_class, split.pixels.shape[1:])
-    warnings = check_model(victim, first.images, first.labels, chosen, INTERNAL_BATCH)
-    victim.looked.update(chosen)  # what was seen is said below, with what the results say
+    attacker = model if isinstance(model, Attacker) else ThisProcess(model)
+    look = attacker.begin(split, chosen, seed)
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
     # Part by part through all attacks: what is known of an image is then known for good.
-    size = INTERNAL_BATCH * parallel_streams()
-    for start in range(known, len(split), size):
-        part = split.take(np.arange(start, min(start + size, len(split))))
-        parts.append(_attack(victim, part, chosen, seed, seconds, report))
+    starts = range(known, len(split), attacker.part_size)
+    for finished in _in_order(attacker.attack(starts, report), known):
+        parts.append(finished.examples)
+        seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
         report.standing(parts)
         if record:
             record.append(parts[-1], seconds)
     examples = Examples.join(parts)
-    warnings += check_result(examples, chosen)
+    warnings = [*look.warnings, *check_result(examples, chosen)]
     for sentence in warnings:
         python_warnings.warn(sentence, RobustnessWarning, stacklevel=2)
-    result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
+    result = Robustness(chosen, examples, look.outputs, tuple(seconds), tuple(warnings))
     if record:
         record.finish(
             {"seconds": dict(zip(names, seconds, strict=True)), "summary": dataclasses.asdict(result.summary())}
@@ -167,33 +160,15 @@ def evaluate_robustness(
     return result
 
 
-def _attack(
-    victim: Victim, part: Split, attacks: tuple[Attack, ...], seed: int, seconds: list[float], report: _Report
-) -> Examples:
-    images, labels = part.images, part.labels
-    broken_by = np.full(len(part), STANDING, np.int32)
-    clean_predictions = predictions = np.zeros(len(part), np.int32)
-    found, distance = images.copy(), np.zeros(len(part), np.float32)
-    queries, gradients = (np.zeros((len(part), len(attacks)), np.int64) for _ in range(2))
-    for number, attack in enumerate(attacks):
-        rows = np.flatnonzero(broken_by == STANDING)
-        report.advance(attack.work * (len(part) - len(rows)))
-        if not len(rows):
-            continue
-        started = time.perf_counter()
-        result = attack(victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=report)
-        seconds[number] += time.perf_counter() - started
-        if number == 0:
-            clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
-            broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
-            result = dataclasses.replace(result, success=result.success & ~result.wrong_when_clean)
-        broken_by[rows[~result.answered]] = UNANSWERED
-        broken_by[rows[result.success]] = number
-        found[rows], distance[rows], predictions[rows] = result.images, result.distance, result.predictions
-        queries[rows, number], gradients[rows, number] = result.queries, result.gradients
-    return Examples(
-        part.indices, labels, clean_predictions, broken_by, predictions, distance, queries, gradients, found
-    )
+def _in_order(finished: Iterator[Finished], start: int) -> Iterator[Finished]:
+    """Holds each part back until all before it have come."""
+    waiting: dict[int, Finished] = {}
+    for part in finished:
+        waiting[part.start] = part
+        while start in waiting:
+            ready = waiting.pop(start)
+            start += len(ready.examples)
+            yield ready
 
 
 class _Report(Progress):
@@ -213,4 +188,4 @@ class _Report(Progress):
             self.advance(0)
 
     def advance(self, units: int, note: str = "") -> None:
-        self._progress.advance(units, note or self._note)
+        self._progress.advance(units, ", ".join(words for words in (note, self._note) if words))

@@ -1,0 +1,172 @@
+"""Who attacks the images of an evaluation: this process, or workers that hold the model."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from erkeras.attacks import INTERNAL_BATCH, Attack, Victim, as_victim
+from erkeras.attacks.checks import check_model
+from erkeras.attacks.runner import parallel_streams
+from erkeras.data import Split
+from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
+from erkeras.progress import Progress
+
+if TYPE_CHECKING:
+    from erkeras.evaluation.subject import Subject
+
+
+class Look(NamedTuple):
+    """Says what was seen of a model before it is attacked.
+
+    Attributes:
+        outputs: what its outputs are taken for; see `Attacked`.
+        warnings: sentences about what makes its figures doubtful.
+    """
+
+    outputs: str
+    warnings: tuple[str, ...]
+
+
+class Finished(NamedTuple):
+    """Holds a part of the images that has gone through all attacks.
+
+    Attributes:
+        start: position of its first image.
+        examples: what became of each image.
+        seconds: how long each attack took.
+    """
+
+    start: int
+    examples: Examples
+    seconds: tuple[float, ...]
+
+
+class Attacker(abc.ABC):
+    """Attacks the images of an evaluation, part by part. What it finds depends on the seed and the images alone."""
+
+    @property
+    @abc.abstractmethod
+    def part_size(self) -> int:
+        """Gives how many images a part has; the last may have fewer."""
+
+    @abc.abstractmethod
+    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int) -> Look:
+        """Looks at the model on the first images.
+
+        Args:
+            split: all images.
+            attacks: those to come, one after the other.
+            seed: of their random numbers.
+
+        Raises:
+            InputError: where the attacks cannot run on such a model.
+        """
+
+    @abc.abstractmethod
+    def attack(self, starts: Iterable[int], progress: Progress) -> Iterator[Finished]:
+        """Gives parts as they are finished, in any order.
+
+        Args:
+            starts: position of the first image of each part.
+            progress: hears of units of work: images x the work of all attacks.
+
+        Raises:
+            InputError: whatever the attacks raise.
+        """
+
+
+class Workers(Protocol):
+    """Says what an evaluation asks of workers."""
+
+    def hold(self, subject: Subject, with_detector: bool) -> Attacker:
+        """Has them load a model; see `Subject.load`."""
+
+
+class ThisProcess(Attacker):
+    """Attacks in this process.
+
+    Args:
+        model: as an attack takes it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._victim = as_victim(model)
+
+    @property
+    def part_size(self) -> int:
+        return INTERNAL_BATCH * parallel_streams()
+
+    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int) -> Look:
+        self._split, self._attacks, self._seed = split, attacks, seed
+        return look_at(self._victim, first_images(split), attacks)
+
+    def attack(self, starts: Iterable[int], progress: Progress) -> Iterator[Finished]:
+        for start in starts:
+            yield attack_part(
+                self._victim, start, part_of(self._split, start, self.part_size), self._attacks, self._seed, progress
+            )
+
+
+def part_of(split: Split, start: int, size: int) -> Split:
+    """Takes the images from a position on, at most `size`."""
+    return split.take(np.arange(start, min(start + size, len(split))))
+
+
+def first_images(split: Split) -> Split:
+    """Takes the images by which a model is looked at."""
+    return part_of(split, 0, INTERNAL_BATCH)
+
+
+def look_at(victim: Victim, first: Split, attacks: Sequence[Attack]) -> Look:
+    """Looks at a model on images; see `Attacker.begin`."""
+    classes = victim.outputs_for(first.images).shape[1]
+    for attack in attacks:
+        attack.check(classes // attack.outputs_per_class, first.pixels.shape[1:])
+    warnings = check_model(victim, first.images, first.labels, attacks, INTERNAL_BATCH)
+    victim.looked.update(attacks)  # the evaluation says what was seen, with what the results say
+    return Look(victim.outputs, tuple(warnings))
+
+
+def attack_part(
+    victim: Victim, start: int, part: Split, attacks: tuple[Attack, ...], seed: int, progress: Progress
+) -> Finished:
+    """Takes a part of the images through all attacks, each on those that still stand.
+
+    Args:
+        victim: looked at already.
+        start: position of the part's first image.
+        part: images, labels and original indices.
+        attacks, seed, progress: as for an `Attacker`.
+    """
+    seconds = [0.0] * len(attacks)
+    images, labels = part.images, part.labels
+    broken_by = np.full(len(part), STANDING, np.int32)
+    clean_predictions = predictions = np.zeros(len(part), np.int32)
+    found, distance = images.copy(), np.zeros(len(part), np.float32)
+    queries, gradients = (np.zeros((len(part), len(attacks)), np.int64) for _ in range(2))
+    for number, attack in enumerate(attacks):
+        rows = np.flatnonzero(broken_by == STANDING)
+        progress.advance(attack.work * (len(part) - len(rows)))
+        if not len(rows):
+            continue
+        started = time.perf_counter()
+        result = attack(victim, images[rows], labels[rows], seed=seed, indices=part.indices[rows], progress=progress)
+        seconds[number] += time.perf_counter() - started
+        if number == 0:
+            clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
+            broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
+            result = dataclasses.replace(result, success=result.success & ~result.wrong_when_clean)
+        broken_by[rows[~result.answered]] = UNANSWERED
+        broken_by[rows[result.success]] = number
+        found[rows], distance[rows], predictions[rows] = result.images, result.distance, result.predictions
+        queries[rows, number], gradients[rows, number] = result.queries, result.gradients
+    examples = Examples(
+        part.indices, labels, clean_predictions, broken_by, predictions, distance, queries, gradients, found
+    )
+    return Finished(start, examples, tuple(seconds))
