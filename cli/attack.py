@@ -34,6 +34,7 @@ from .options import (
     threat_of,
     writable,
 )
+from .workers import CLUSTER, WORKERS, started
 
 if TYPE_CHECKING:
     from erkeras.evaluation import Evaluation, Robustness
@@ -110,6 +111,8 @@ _SHOWN = 10
     "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many images, at most."
 )
 @SEED
+@WORKERS
+@CLUSTER
 @click.option("--record", type=PATH, panel=WHERE_TO, help="Record every example in this folder.")
 @click.option(
     "--card",
@@ -144,6 +147,8 @@ def attack(
     save_images: Path | None,
     gallery: Path | None,
     modules: tuple[str, ...],
+    workers: int | None,
+    cluster: str | None,
     **options: Any,
 ) -> None:
     """Attack MODEL, and say how many images withstand every attack.
@@ -162,6 +167,8 @@ def attack(
         raise InputError("--resume was given without --record or --card: add the one of the run to go on with.")
     if endpoint and (record or card or naive):
         raise InputError("--endpoint was given with --record, --card or --naive: leave one out.")
+    if (workers or cluster) and (endpoint or naive):
+        raise InputError("--workers or --cluster was given with --endpoint or --naive: leave one out.")
     run = evaluation.Evaluation(
         subject,
         settings,
@@ -177,8 +184,8 @@ def attack(
     if naive:
         run.check_naive()
     console.load_tensorflow(for_attacks=True)
-    with console.RichProgress() as progress:
-        found = run.run_naively(progress) if naive else run.run(progress)
+    with started(workers, cluster) as crew, console.RichProgress() as progress:
+        found = run.run_naively(progress) if naive else run.run(progress, workers=crew)
     _show(run, found)
     _write(run, found, json_file, save_images, gallery)
     if run.folder is not None:

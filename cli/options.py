@@ -104,7 +104,7 @@ def _is_module(name: str) -> bool:
 
 
 #: Panels of a command's help, in their order.
-WHAT, HOW_STRONG, HOW_MANY, WHERE_TO = "What", "How strong", "How many", "Where to"
+WHAT, HOW_STRONG, HOW_MANY, WHERE, WHERE_TO = "What", "How strong", "How many", "Where", "Where to"
 
 PATH = click.Path(path_type=Path)
 EPSILON = FiniteFloat(0, 1)

@@ -56,25 +56,25 @@ class Attacker(abc.ABC):
         """Gives how many images a part has; the last may have fewer."""
 
     @abc.abstractmethod
-    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int) -> Look:
+    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int, progress: Progress) -> Look:
         """Looks at the model on the first images.
 
         Args:
             split: all images.
             attacks: those to come, one after the other.
             seed: of their random numbers.
+            progress: hears of units of work: images x the work of all attacks.
 
         Raises:
             InputError: where the attacks cannot run on such a model.
         """
 
     @abc.abstractmethod
-    def attack(self, starts: Iterable[int], progress: Progress) -> Iterator[Finished]:
+    def attack(self, starts: Iterable[int]) -> Iterator[Finished]:
         """Gives parts as they are finished, in any order.
 
         Args:
             starts: position of the first image of each part.
-            progress: hears of units of work: images x the work of all attacks.
 
         Raises:
             InputError: whatever the attacks raise.
@@ -102,15 +102,14 @@ class ThisProcess(Attacker):
     def part_size(self) -> int:
         return INTERNAL_BATCH * parallel_streams()
 
-    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int) -> Look:
-        self._split, self._attacks, self._seed = split, attacks, seed
+    def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int, progress: Progress) -> Look:
+        self._split, self._attacks, self._seed, self._progress = split, attacks, seed, progress
         return look_at(self._victim, first_images(split), attacks)
 
-    def attack(self, starts: Iterable[int], progress: Progress) -> Iterator[Finished]:
+    def attack(self, starts: Iterable[int]) -> Iterator[Finished]:
         for start in starts:
-            yield attack_part(
-                self._victim, start, part_of(self._split, start, self.part_size), self._attacks, self._seed, progress
-            )
+            part = part_of(self._split, start, self.part_size)
+            yield attack_part(self._victim, start, part, self._attacks, self._seed, self._progress)
 
 
 def part_of(split: Split, start: int, size: int) -> Split:

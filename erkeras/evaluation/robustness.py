@@ -135,14 +135,14 @@ def evaluate_robustness(
             "and each attack once."
         )
     attacker = model if isinstance(model, Attacker) else ThisProcess(model)
-    look = attacker.begin(split, chosen, seed)
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
+    look = attacker.begin(split, chosen, seed, report)
     # Part by part through all attacks: what is known of an image is then known for good.
     starts = range(known, len(split), attacker.part_size)
-    for finished in _in_order(attacker.attack(starts, report), known):
+    for finished in _in_order(attacker.attack(starts), known):
         parts.append(finished.examples)
         seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
         report.standing(parts)
