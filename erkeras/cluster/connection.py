@@ -50,7 +50,9 @@ def connected(cluster: str | None) -> Iterator[str | None]:
         if ray.is_initialized():
             yield None
             return
-        with _started_here() if address is None else _joined(address) as folder:
+        # It would print the death of every worker on standard output.
+        quiet = _replaced(ray._private.worker, "print_to_stdstream", lambda *_, **__: None)
+        with quiet, _started_here() if address is None else _joined(address) as folder:
             yield folder
 
 
@@ -166,14 +168,21 @@ def _check_listening(address: str) -> None:
 @contextlib.contextmanager
 def _loopback_alone() -> Iterator[None]:
     """Has Ray listen on the loopback, as it does by itself on macOS and Windows."""
-    constants = ray._private.ray_constants
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
+    with (
+        _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}),
+        _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name, None)
+    setattr(module, name, value)
     try:
-        with _environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
-            yield
+        yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
+        setattr(module, name, before)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import ray
 import tensorflow as tf
 
 from erkeras import attacks, saved
-from erkeras.attacks import Attack
+from erkeras.attacks import Attack, Victim
 from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation.attacker import Finished, Look, attack_part, look_at
@@ -60,24 +59,23 @@ class Plan:
 class Worker:
     """Attacks parts of the images, by a model that it loads once.
 
-    Args:
-        plan: a list of one reference to a `Plan`. Ray would fetch a bare one itself, and warn of it.
+    Its methods take the plan as a list of one reference to a `Plan`, so that Ray does not fetch it each time.
     """
 
-    def __init__(self, plan: list[Any]) -> None:
-        (self._sent,) = plan
+    def __init__(self) -> None:
         self._at_work = AtWork()
+        self._loaded: tuple[Plan, Victim, Look] | None = None
         self._sources: tempfile.TemporaryDirectory[str] | None = None
 
-    def look(self) -> Look:
+    def look(self, plan: list[Any]) -> Look:
         """Looks at the model; see `Attacker.begin`."""
-        return self._looked[1]
+        return self._load(plan)[2]
 
-    def attack(self, start: int, part: Split) -> Finished:
+    def attack(self, plan: list[Any], start: int, part: Split) -> Finished:
         """Takes a part of the images through all attacks; see `Attacker.attack`."""
         self._at_work.start, self._at_work.units = start, 0
-        victim, _ = self._looked
-        return attack_part(victim, start, part, self._plan.attacks, self._plan.seed, self._at_work)
+        known, victim, _ = self._load(plan)
+        return attack_part(victim, start, part, known.attacks, known.seed, self._at_work)
 
     def heard(self) -> tuple[int | None, int]:
         """Tells which part it is at, and how many units of work of it are done."""
@@ -88,22 +86,18 @@ class Worker:
         if self._sources:
             self._sources.cleanup()
 
-    @cached_property
-    def _plan(self) -> Plan:
-        plan: Plan = ray.get(self._sent)
-        return plan
-
-    @cached_property
-    def _looked(self) -> tuple[Any, Look]:
-        """The model, loaded, and what was seen of it."""
-        plan = self._plan
-        _prepare_tensorflow(plan.threads, plan.gpus)
-        if plan.sources:
-            self._sources = tempfile.TemporaryDirectory(prefix="erkeras-", dir=plan.folder)
-            _unpack(plan.sources, Path(self._sources.name))
-            sys.path.insert(0, self._sources.name)
-        victim = attacks.as_victim(_load(plan))
-        return victim, look_at(victim, plan.first, plan.attacks)
+    def _load(self, sent: list[Any]) -> tuple[Plan, Victim, Look]:
+        """The plan, the model, and what was seen of it."""
+        if self._loaded is None:
+            plan: Plan = ray.get(sent[0])
+            _prepare_tensorflow(plan.threads, plan.gpus)
+            if plan.sources:
+                self._sources = tempfile.TemporaryDirectory(prefix="erkeras-", dir=plan.folder)
+                _unpack(plan.sources, Path(self._sources.name))
+                sys.path.insert(0, self._sources.name)
+            victim = attacks.as_victim(_load(plan))
+            self._loaded = plan, victim, look_at(victim, plan.first, plan.attacks)
+        return self._loaded
 
 
 class AtWork(Progress):

@@ -126,12 +126,12 @@ class _Held(Attacker):
             max_restarts=_RESTARTS,
             max_task_retries=-1,
         )
-        self._sent = ray.put(plan)  # for a worker that is started again too
+        self._sent = [ray.put(plan)]
         needed = min(self._share.workers, math.ceil(len(split) / self.part_size))
-        self._actors = [actor.remote([self._sent]) for _ in range(needed)]
+        self._actors = [actor.remote() for _ in range(needed)]
         self._ear = _Ear(self._actors, progress)
         # All load at once; what one sees, all see.
-        looks = [worker.look.remote() for worker in self._actors]
+        looks = [worker.look.remote(self._sent) for worker in self._actors]
         seen: list[Any] = []
         while not seen:
             seen, _ = ray.wait(looks, num_returns=1, timeout=_LOOK)
@@ -146,7 +146,7 @@ class _Held(Attacker):
 
         def send(worker: Any, start: int) -> Any:
             ear.expect(start)
-            return worker.attack.remote(start, part_of(self._split, start, size))
+            return worker.attack.remote(self._sent, start, part_of(self._split, start, size))
 
         left = set()
         for start in starts:
