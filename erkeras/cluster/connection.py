@@ -94,7 +94,7 @@ def check_versions() -> None:
             there = ray.get(answer, timeout=_START)
         except ray.exceptions.RayError as error:
             raise InputError(
-                f"the machine {machine} of the cluster does not answer ({_first_line(error)}): mend it, or remove it "
+                f"the machine {machine} of the cluster does not answer ({first_line(error)}): mend it, or remove it "
                 "from the cluster."
             ) from error
         differing = [f"{name} {there[name]} (here {here[name]})" for name in _PACKAGES if there[name] != here[name]]
@@ -151,7 +151,7 @@ def _init(failure: str, remedy: str, **options: Any) -> None:
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray raises what it likes
-        raise InputError(f"{failure} ({_first_line(error)}): {remedy}.") from error
+        raise InputError(f"{failure} ({first_line(error)}): {remedy}.") from error
 
 
 def _check_listening(address: str) -> None:
@@ -199,6 +199,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Gives the first line of what an error of Ray says, which has many."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")[:200]

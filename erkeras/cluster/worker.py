@@ -35,6 +35,7 @@ class Plan:
 
     Attributes:
         subject: the model, found; its files are below.
+        digest: of the model.
         files: path, below the folder that the model's file is in -> bytes.
         sources: path of a module of the user's own -> bytes; others are installed.
         with_detector: attack the detector too.
@@ -45,6 +46,7 @@ class Plan:
     """
 
     subject: Subject
+    digest: str | None
     files: dict[str, bytes]
     sources: dict[str, bytes]
     with_detector: bool
@@ -59,7 +61,8 @@ class Plan:
 class Worker:
     """Attacks parts of the images, by a model that it loads once.
 
-    Its methods take the plan as a list of one reference to a `Plan`, so that Ray does not fetch it each time.
+    Its methods take the plan as a list, of a reference to a `Plan`, so that Ray does not fetch it each time, and of the
+    folders in which who sent it finds modules.
     """
 
     def __init__(self) -> None:
@@ -89,13 +92,15 @@ class Worker:
     def _load(self, sent: list[Any]) -> tuple[Plan, Victim, Look]:
         """The plan, the model, and what was seen of it."""
         if self._loaded is None:
-            plan: Plan = ray.get(sent[0])
+            reference, paths = sent
+            sys.path += [path for path in paths if path not in sys.path]  # on the same machine, or the same disk
+            plan: Plan = ray.get(reference)
             _prepare_tensorflow(plan.threads, plan.gpus)
             if plan.sources:
                 self._sources = tempfile.TemporaryDirectory(prefix="erkeras-", dir=plan.folder)
                 _unpack(plan.sources, Path(self._sources.name))
                 sys.path.insert(0, self._sources.name)
-            victim = attacks.as_victim(_load(plan))
+            victim = attacks.as_victim(load_model(plan))
             self._loaded = plan, victim, look_at(victim, plan.first, plan.attacks)
         return self._loaded
 
@@ -142,11 +147,16 @@ def pack_modules(names: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def _load(plan: Plan) -> Any:
+def load_model(plan: Plan) -> Any:
+    """Loads the model that a plan brought, once it is known to be the one of the evaluation.
+
+    Raises:
+        InputError: where it is another one.
+    """
     with _unpacked(plan.files, plan.folder) as folder:
         assert plan.subject.file is not None
         subject = dataclasses.replace(plan.subject, file=folder / plan.subject.file.name)
-        if subject.digest != plan.subject.digest:
+        if subject.digest != plan.digest:
             raise InputError(f"{subject.name} is not as it was when the evaluation began: begin again.")
         return subject.load(plan.with_detector)
 

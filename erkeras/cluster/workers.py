@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Self
 import lazy_loader
 
 from erkeras.attacks import INTERNAL_BATCH, Attack
-from erkeras.cluster.connection import check_versions, connected, machines
+from erkeras.cluster.connection import check_versions, connected, first_line, machines
 from erkeras.cluster.shares import Share, share
 from erkeras.cluster.worker import Plan, Worker, pack, pack_modules
 from erkeras.data import Split
@@ -52,7 +53,6 @@ class Workers:
     def __init__(self, count: int | None = None, cluster: str | None = None) -> None:
         self._count, self._cluster = count, cluster
         self._open = contextlib.ExitStack()
-        self._held: _Held | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -82,11 +82,7 @@ class Workers:
             raise InputError(
                 f"workers were asked for and {subject.name} is no model on disk: save it, and give its folder."
             )
-        if self._held:
-            self._held.close()
-        self._held = _Held(subject, with_detector, self.share, self._folder)
-        self._open.callback(self._held.close)
-        return self._held
+        return _Held(subject, with_detector, self.share, self._folder)
 
 
 class _Held(Attacker):
@@ -106,10 +102,10 @@ class _Held(Attacker):
         return INTERNAL_BATCH * max(1, min(streams, each))
 
     def begin(self, split: Split, attacks: tuple[Attack, ...], seed: int, progress: Progress) -> Look:
-        self.close()
         self._split, self._work = split, sum(attack.work for attack in attacks)
         plan = Plan(
             subject=self._subject,
+            digest=self._subject.digest,
             files=pack(self._subject),
             sources=pack_modules(self._subject.modules),
             with_detector=self._with_detector,
@@ -126,7 +122,7 @@ class _Held(Attacker):
             max_restarts=_RESTARTS,
             max_task_retries=-1,
         )
-        self._sent = [ray.put(plan)]
+        self._sent = [ray.put(plan), [path for path in sys.path if path]]
         needed = min(self._share.workers, math.ceil(len(split) / self.part_size))
         self._actors = [actor.remote() for _ in range(needed)]
         self._ear = _Ear(self._actors, progress)
@@ -250,8 +246,14 @@ def _told() -> Iterator[None]:
             raise InputError(str(error.cause)) from error
         if isinstance(error.cause, MemoryError) or type(error.cause).__name__ == "ResourceExhaustedError":
             raise InputError(f"a worker ran out of memory: {remedy}.") from error
+        if isinstance(error.cause, ray.exceptions.RaySystemError):
+            reason = first_line(error.cause).removeprefix("System error: ")
+            raise InputError(
+                f"a worker cannot read what was sent to it ({reason}): install the modules of your attacks on all "
+                "machines."
+            ) from error
         raise
-    except ray.exceptions.RayError as error:
-        if isinstance(error, TimeoutError):
-            raise
+    except ray.exceptions.OutOfMemoryError as error:
+        raise InputError(f"a worker ran out of memory: {remedy}.") from error
+    except ray.exceptions.RayActorError as error:
         raise InputError(f"a worker died {_RESTARTS + 1} times, as for lack of memory: {remedy}.") from error

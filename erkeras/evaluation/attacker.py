@@ -80,6 +80,10 @@ class Attacker(abc.ABC):
             InputError: whatever the attacks raise.
         """
 
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Lets go of the model; `begin` takes it again."""
+
 
 class Workers(Protocol):
     """Says what an evaluation asks of workers."""
@@ -110,6 +114,9 @@ class ThisProcess(Attacker):
         for start in starts:
             part = part_of(self._split, start, self.part_size)
             yield attack_part(self._victim, start, part, self._attacks, self._seed, self._progress)
+
+    def close(self) -> None:
+        """Does nothing: whoever gave the model keeps it."""
 
 
 def part_of(split: Split, start: int, size: int) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings as python_warnings
 from collections.abc import Iterator, Sequence
@@ -139,15 +140,16 @@ def evaluate_robustness(
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
-    look = attacker.begin(split, chosen, seed, report)
-    # Part by part through all attacks: what is known of an image is then known for good.
-    starts = range(known, len(split), attacker.part_size)
-    for finished in _in_order(attacker.attack(starts), known):
-        parts.append(finished.examples)
-        seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
-        report.standing(parts)
-        if record:
-            record.append(parts[-1], seconds)
+    with contextlib.closing(attacker):
+        look = attacker.begin(split, chosen, seed, report)
+        # Part by part through all attacks: what is known of an image is then known for good.
+        starts = range(known, len(split), attacker.part_size)
+        for finished in _in_order(attacker.attack(starts), known):
+            parts.append(finished.examples)
+            seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
+            report.standing(parts)
+            if record:
+                record.append(parts[-1], seconds)
     examples = Examples.join(parts)
     warnings = [*look.warnings, *check_result(examples, chosen)]
     for sentence in warnings:
@@ -172,11 +174,11 @@ def _in_order(finished: Iterator[Finished], start: int) -> Iterator[Finished]:
 
 
 class _Report(Progress):
-    """Adds the robust accuracy so far to the units of work that attacks report."""
+    """Adds the robust accuracy so far to the units of work that attacks report, and to what is known of workers."""
 
     def __init__(self, progress: Progress, stage: str, images: int, work: int, parts: list[Examples]) -> None:
         self._progress = progress
-        self._note = ""
+        self._who, self._note = "", ""
         progress.stage(stage, images * work)
         self.standing(parts)
         self.advance(work * sum(len(part) for part in parts))
@@ -188,4 +190,5 @@ class _Report(Progress):
             self.advance(0)
 
     def advance(self, units: int, note: str = "") -> None:
-        self._progress.advance(units, ", ".join(words for words in (note, self._note) if words))
+        self._who = note or self._who
+        self._progress.advance(units, ", ".join(words for words in (self._who, self._note) if words))
