@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from erkeras.data.dataset import Split
@@ -9,7 +11,12 @@ from erkeras.randomness import AugmentationStream, fold_in, integers, row_keys, 
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, first_epoch: int = 0, augment: bool = False
+    split: Split,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    augment: bool = False,
+    own_rows: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
 
@@ -18,12 +25,15 @@ def training_batches(
 
     Args:
         augment: shift each image and mirror it or not, as `crop_and_flip` does, anew in each epoch.
+        own_rows: which rows of each batch are made here, and in which order: a function of all rows `[batch_size]`.
+            None for all.
     """
     pixels, labels, indices = (tf.constant(array) for array in (split.pixels, split.labels, split.indices))
 
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch], alg="philox")
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+        rows = rows.map(own_rows) if own_rows else rows
         return rows.map(lambda rows: (rows, epoch))
 
     def batch(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
