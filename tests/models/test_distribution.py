@@ -45,7 +45,7 @@ CASES = {
     "joint, first clean, noise": lambda: classifier(
         critic("joint"), PGD(L2, steps=2), NoiseLayer(0.2), clean_fraction=0.6, epsilon_warm_up=3),
     "pairs, TRADES": lambda: classifier(
-        MaximumMeanDiscrepancy(0.5), DivergencePGD(L2, steps=1), objective=TRADES(2.0)),
+        MaximumMeanDiscrepancy(0.5), DivergencePGD(L2, steps=1, start_deviation=0.1), objective=TRADES(2.0)),
     "stochastic code, averages": lambda: classifier(None, None, code=[GaussianCode(3, 0.1)]),
     "whole batch's statistics": lambda: classifier(
         critic("separate"), PGD(L2, steps=1), keras.layers.BatchNormalization(synchronized=True)),
