@@ -21,7 +21,7 @@ from erkeras.recipes import Job
 from erkeras.training.build import build_gan, build_model
 from erkeras.training.devices import Devices
 from erkeras.training.loop import fit_on_workers
-from erkeras.training.workers import SharedCheckpoint
+from erkeras.training.workers import SharedCheckpoint, share_variables
 
 if TYPE_CHECKING:
     from erkeras.models import Checkpoint, ERClassifier, WassersteinGAN
@@ -80,6 +80,7 @@ def _fit(
         }
         if devices.place:
             fit_on_workers(model, devices.parts(batches), **options)
+            share_variables(model)  # the chief alone goes back to the best epoch
         else:
             model.fit(batches, shuffle=False, verbose=0, **options)  # the batches come shuffled
         if not step:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import threading
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.errors import UnavailableError
+from erkeras.errors import InputError, UnavailableError
 from erkeras.models import Checkpoint
 from erkeras.recipes import Place, find_place
 
@@ -31,32 +31,47 @@ def join() -> tuple[Place, Any]:
         This process' place among them, and the strategy of tf.distribute.
 
     Raises:
-        InputError: as `find_place`.
+        InputError: as `find_place`, and for a port that another process has.
         UnavailableError: where they do not all come.
     """
-    place, found = find_place(os.environ), []
+    place = find_place(os.environ)
     assert place is not None
+    # TensorFlow itself waits without an end, and hears no Ctrl-C.
+    _meet(place)
+    return place, tf.distribute.MultiWorkerMirroredStrategy()
 
-    def meet() -> None:
+
+def _meet(place: Place) -> None:
+    """Waits until every worker has opened its port."""
+    own = int(place.addresses[place.worker].rpartition(":")[2])
+    missing = [address for number, address in enumerate(place.addresses) if number != place.worker]
+    end = time.monotonic() + _WAIT
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.append(tf.distribute.MultiWorkerMirroredStrategy())
-        except Exception as error:  # told to the thread that waits
-            found.append(error)
+            door.bind(("", own))
+        except OSError as error:
+            raise InputError(
+                f"the port {own} of this worker in TF_CONFIG cannot be opened ({error.strerror}): give a free one."
+            ) from error
+        door.listen(len(place.addresses))
+        while missing:
+            missing = [address for address in missing if not _answers(address)]
+            if missing and time.monotonic() > end:
+                raise UnavailableError(
+                    f"of the {place.workers} workers of TF_CONFIG {', '.join(missing[:5])} did not come within "
+                    f"{_WAIT:g} seconds: start the same command on each."
+                )
+            time.sleep(0.1 if missing else 0)
 
-    # TensorFlow waits without an end, and hears no Ctrl-C.
-    threading.Thread(target=meet, daemon=True).start()
-    waiting = threading.Event()
-    for _ in range(round(_WAIT * 10)):
-        if found:
-            break
-        waiting.wait(0.1)
-    if not found or isinstance(found[0], Exception):
-        reason = f"within {_WAIT:g} seconds" if not found else f"({_first_line(found[0])})"
-        raise UnavailableError(
-            f"the {place.workers} workers of TF_CONFIG did not all come {reason}: start the same command on each of "
-            f"{', '.join(place.addresses)}."
-        ) from (found[0] if found else None)
-    return place, found[0]
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -141,7 +156,3 @@ class SharedCheckpoint(Checkpoint):
     def write(self, name: str, state: dict[str, Any]) -> None:
         if self._chief:
             super().write(name, state)
-
-
-def _first_line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", next(iter(str(error).splitlines()), type(error).__name__))[:200]
