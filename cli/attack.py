@@ -36,6 +36,7 @@ from .options import (
     threat_of,
     writable,
 )
+from .workers import CLUSTER, WORKERS, started
 
 if TYPE_CHECKING:
     from erkeras.evaluation import Evaluation, Robustness
@@ -114,6 +115,8 @@ _SHOWN = 10
 @SEED
 @INTERNAL_BATCH
 @XLA
+@WORKERS
+@CLUSTER
 @click.option("--record", type=PATH, panel=WHERE_TO, help="Record every example in this folder.")
 @click.option(
     "--card",
@@ -150,6 +153,8 @@ def attack(
     save_images: Path | None,
     gallery: Path | None,
     modules: tuple[str, ...],
+    workers: int | None,
+    cluster: str | None,
     **options: Any,
 ) -> None:
     """Attack MODEL, and say how many images withstand every attack.
@@ -170,6 +175,8 @@ def attack(
         raise InputError("--endpoint was given with --record, --card or --naive: leave one out.")
     if endpoint and xla is not None:
         raise InputError("--xla or --no-xla was given with --endpoint, and a server compiles for itself: leave it out.")
+    if (workers or cluster) and (endpoint or naive):
+        raise InputError("--workers or --cluster was given with --endpoint or --naive: leave one out.")
     run = evaluation.Evaluation(
         subject,
         settings,
@@ -187,8 +194,8 @@ def attack(
     if naive:
         run.check_naive()
     console.load_tensorflow(for_attacks=True)
-    with console.RichProgress() as progress:
-        found = run.run_naively(progress) if naive else run.run(progress)
+    with started(workers, cluster) as crew, console.RichProgress() as progress:
+        found = run.run_naively(progress) if naive else run.run(progress, workers=crew)
     _show(run, found)
     _write(run, found, json_file, save_images, gallery)
     if run.folder is not None:

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from erkeras import attacks
 from erkeras.errors import InputError
+from erkeras.processors import available_processors, threads_of_an_operation
 from erkeras.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def load_tensorflow(for_attacks: bool = False) -> None:
         importlib.import_module("keras")
         # The first look at the devices is what reports missing GPU drivers.
         if not tf.config.list_physical_devices("GPU") and for_attacks:
-            processors = attacks.available_processors()
-            tf.config.threading.set_intra_op_parallelism_threads(max(1, processors // attacks.MOST_STREAMS))
+            tf.config.threading.set_intra_op_parallelism_threads(threads_of_an_operation(available_processors()))
 
 
 @contextmanager

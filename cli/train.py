@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from .options import (
     SEED_RANGE,
     WHAT,
     WHERE_TO,
+    Devices,
     FiniteFloat,
     Network,
     Regularizer,
@@ -200,6 +202,20 @@ RECIPE = "Instead of what the recipe says"
     help="Train in mixed bfloat16, which a GPU runs faster. The trained model computes in float32.",
 )
 @click.option(
+    "--devices",
+    type=Devices(),
+    default="1",
+    show_default=True,
+    panel=HOW_MANY,
+    help="Share each batch among so many GPUs, or without any among parts of the processor; all for all GPUs.",
+)
+@click.option(
+    "--synchronized",
+    is_flag=True,
+    panel=HOW_MANY,
+    help="Take BatchNorm's statistics over the whole batch that devices share, not over each one's part.",
+)
+@click.option(
     "--limit",
     type=COUNT,
     panel=HOW_MANY,
@@ -251,6 +267,8 @@ def train(
     baseline: bool,
     compact: bool,
     deterministic: bool,
+    devices: int | None,
+    synchronized: bool,
     modules: tuple[str, ...],
     **overrides: Any,
 ) -> None:
@@ -269,6 +287,9 @@ def train(
     if output is None:
         kind = "" if recipe_name == "default" else f"-{recipe_name}"
         output = Path("saved_models") / f"{folder_name(dataset)}-{defense}{kind}"
+    place = recipes.find_place(os.environ)
+    if synchronized and devices == 1 and place is None:
+        raise InputError("--synchronized was given, and has no effect on one device: give --devices, or leave it out.")
     job = recipes.Job(
         dataset=dataset,
         recipe=recipe,
@@ -279,9 +300,13 @@ def train(
         features="code" if detector == "er1" else "combined",
         compact=compact,
         deterministic=deterministic,
+        devices=devices,
+        workers=place.workers if place else 1,
+        synchronized=synchronized,
         command=shlex.join(["erkeras", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
     )
-    done = training.check_output(output, job, resume)
+    chief = place is None or place.worker == 0
+    done = training.check_output(output, job, resume, chief)
     if not done:
         console.load_tensorflow()
         saved.import_modules(modules)
@@ -289,10 +314,13 @@ def train(
             training.check_code_size(recipe)
     try:
         with console.RichProgress() as progress:
-            card = training.train(job, output, resume, progress)
+            card = training.train(job, output, resume, progress if chief else None)
     except KeyboardInterrupt:
         console.messages.print("The same command with --resume goes on from the last checkpoint.")
         raise
+    if card is None:
+        console.messages.print("This worker's part is done. The chief writes the model.")
+        return
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")
     show(card, output)

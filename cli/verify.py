@@ -11,6 +11,7 @@ from erkeras.errors import InputError
 
 from . import console
 from .options import COUNT, HOW_MANY, HOW_STRONG, MODULES, PATH, SEED_RANGE
+from .workers import CLUSTER, WORKERS, started
 
 
 @click.command()
@@ -28,16 +29,30 @@ from .options import COUNT, HOW_MANY, HOW_STRONG, MODULES, PATH, SEED_RANGE
     panel=HOW_MANY,
     help="Draw the images of --again by this seed. Choose your own.",
 )
-def verify(record: Path, model: Path | None, modules: tuple[str, ...], again: int | None, seed: int) -> None:
+@WORKERS
+@CLUSTER
+def verify(
+    record: Path,
+    model: Path | None,
+    modules: tuple[str, ...],
+    again: int | None,
+    seed: int,
+    workers: int | None,
+    cluster: str | None,
+) -> None:
     """Hold everything that RECORD claims against its images, its model and its data.
 
     RECORD is a folder that erkeras attack or erkeras detectors made. MODEL is what it is about, by default the model
     that it names.
     """
+    if (workers or cluster) and not again:
+        raise InputError("--workers or --cluster was given without --again: add it, since they attack and do no more.")
     evaluation.find_recorded(record, model, modules)
     console.load_tensorflow(for_attacks=True)  # the same kernels, to the last bit
-    with console.RichProgress() as progress:
-        found = evaluation.verify_record(record, model, modules, again=again or 0, seed=seed, progress=progress)
+    with started(workers, cluster) as crew, console.RichProgress() as progress:
+        found = evaluation.verify_record(
+            record, model, modules, again=again or 0, seed=seed, progress=progress, workers=crew
+        )
     if not found.holds:
         claims = "; ".join(found.false_claims[:5])
         raise InputError(

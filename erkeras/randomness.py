@@ -7,7 +7,10 @@ a number is a function of (seed, index of the image, stream, position) alone, on
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -117,19 +120,54 @@ def _shift(numbers: tf.Tensor, places: int) -> tf.Tensor:
     return tf.bitwise.bitwise_and(tf.bitwise.right_shift(numbers, tf.constant(places, tf.int64)), kept)
 
 
+#: The first row here and the number of rows in all, of the batch that is drawn for; None for what tf.distribute says.
+_PLACE: contextvars.ContextVar[tuple[Any, Any] | None] = contextvars.ContextVar("place", default=None)
+
+
+@contextlib.contextmanager
+def rows_of_batch(place: tuple[Any, Any] | None) -> Iterator[None]:
+    """Within it, `draw_rows` takes the rows from the first on of a batch of so many: `place`, two int scalars."""
+    token = _PLACE.set(place)
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+def draw_rows(draw_batch: Callable[[Any], tf.Tensor], shape: Any) -> tf.Tensor:
+    """Draws for the whole batch that the replicas of tf.distribute share, and takes the rows of this replica.
+
+    So a number is a function of the position in the whole batch, however many replicas share it. They share it
+    evenly, and in order; `rows_of_batch` says otherwise. Drawing is cheap beside a pass through a network.
+
+    Args:
+        draw_batch: shape -> numbers of that shape, the same in each replica.
+        shape: `[n, ...]`, of this replica's numbers.
+    """
+    place, context = _PLACE.get(), tf.distribute.get_replica_context()
+    if place is None:
+        if context is None or context.num_replicas_in_sync == 1:
+            return draw_batch(shape)
+        place = context.replica_id_in_sync_group * shape[0], context.num_replicas_in_sync * shape[0]
+    first, total = place
+    shape = tf.convert_to_tensor(shape)
+    return draw_batch(tf.concat([[total], shape[1:]], axis=0))[first : first + shape[0]]
+
+
 def draw(kind: str, shape: Any, seeds: Any, stream: int, dtype: Any) -> tf.Tensor:
     """Draws once for the batch or once for each row; the same numbers on every device.
 
     Args:
         kind: "uniform" or "normal".
         shape: of the result.
-        seeds: int `[2]` for the batch, or `[n, 2]`, one for each row.
+        seeds: int `[2]` for the batch (see `draw_rows`), or `[n, 2]`, one for each row.
         stream: number that keeps draws of one seed apart.
         dtype: of the result, floating.
     """
     seeds = tf.convert_to_tensor(seeds)
     if seeds.shape.rank == 1:
         key = tf.random.experimental.stateless_fold_in(seeds, int(stream), alg="philox")
-        return getattr(tf.random, f"stateless_{kind}")(shape, key, dtype=dtype, alg="philox")
+        stateless = getattr(tf.random, f"stateless_{kind}")
+        return draw_rows(lambda shape: stateless(shape, key, dtype=dtype, alg="philox"), shape)
     keys = fold_in(row_keys(seeds), int(stream))
     return {"uniform": uniform, "normal": normal}[kind](keys, shape[1:], dtype)

@@ -20,8 +20,6 @@ from .named import report_attacks as report_attacks
 from .pgd import PGD as PGD
 from .rays import RayS as RayS
 from .square import Square as Square
-from .streams import MOST_STREAMS as MOST_STREAMS
-from .streams import available_processors as available_processors
 from .streams import map_streams as map_streams
 from .streams import parallel_streams as parallel_streams
 from .victim import Victim as Victim

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
 
-#: Internal batches that are worked on at once, at most.
-MOST_STREAMS = 4
+from erkeras.processors import available_processors, streams_of
 
 
 def has_gpu() -> bool:
@@ -23,17 +21,13 @@ def parallel_streams() -> int:
 
     On a GPU one; on a CPU as many as there are processors for beside those that TensorFlow lets one operation use,
     all by default. Two operations with one thread each are done sooner than one after the other with two
-    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`.
+    (docs/attacks.md), so `erkeras attack` sets `tf.config.threading.set_intra_op_parallelism_threads`. A process that
+    has some of the processors says so by `tf.config.threading.set_inter_op_parallelism_threads`.
     """
     if has_gpu():
         return 1
-    processors = available_processors()
-    each = tf.config.threading.get_intra_op_parallelism_threads() or processors
-    return max(1, min(processors // each, MOST_STREAMS))
-
-
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = tf.config.threading.get_inter_op_parallelism_threads() or available_processors()
+    return streams_of(processors, tf.config.threading.get_intra_op_parallelism_threads() or processors)
 
 
 def map_streams(function: Callable[[Any], Any], batches: Sequence[Any]) -> list[Any]:

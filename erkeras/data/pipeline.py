@@ -22,6 +22,7 @@ def training_batches(
     augment: bool = False,
     cutout: float = 0.0,
     first_step: int = 0,
+    own_rows: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
 
@@ -36,6 +37,8 @@ def training_batches(
         cutout: cut a rectangle out of each image, as `cut_out` does, anew in each epoch: its sides, as a fraction of
             the image's.
         first_step: of the first epoch; the batches before it are not made.
+        own_rows: which rows of each batch are made here, and in which order: a function of all rows `[batch_size]`.
+            None for all.
     """
     stored = isinstance(split.pixels, StoredPixels)
     labels, indices = tf.constant(split.labels), tf.constant(split.indices)
@@ -44,6 +47,7 @@ def training_batches(
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch], alg="philox")
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+        rows = rows.map(own_rows) if own_rows else rows
         return rows.map(lambda rows: (rows, epoch))
 
     def batch(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

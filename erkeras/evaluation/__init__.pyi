@@ -1,5 +1,9 @@
 from . import protocol as protocol
 from . import record as record
+from .attacker import Attacker as Attacker
+from .attacker import Finished as Finished
+from .attacker import Look as Look
+from .attacker import ThisProcess as ThisProcess
 from .curves import accuracy_curve as accuracy_curve
 from .detectors import DetectorComparison as DetectorComparison
 from .detectors import compare_detectors as compare_detectors
@@ -14,13 +18,13 @@ from .pictures import draw_verdicts as draw_verdicts
 from .record import Record as Record
 from .record import as_lines as as_lines
 from .recorded import Evaluation as Evaluation
-from .recorded import find_recorded as find_recorded
 from .robustness import Robustness as Robustness
 from .robustness import evaluate_robustness as evaluate_robustness
 from .rows import compare_rows as compare_rows
 from .rows import read_rows as read_rows
 from .sample import Sample as Sample
 from .subject import Subject as Subject
+from .subject import find_recorded as find_recorded
 from .transfer import evaluate_transferred as evaluate_transferred
 from .verify import Verification as Verification
 from .verify import verify_record as verify_record

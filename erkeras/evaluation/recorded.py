@@ -26,6 +26,7 @@ from erkeras.versions import processor, versions
 
 if TYPE_CHECKING:
     from erkeras.attacks import Attack
+    from erkeras.evaluation.attacker import Attacker, Workers
     from erkeras.evaluation.robustness import Robustness
 
 #: Folder, within a model's, of the records that its card names.
@@ -99,6 +100,7 @@ class Evaluation:
             check_counts("the evaluation", internal_batch=internal_batch)
         self._internal_batch, self._jit_compile = internal_batch, jit_compile
         self._images = images
+        self._attacker: Attacker | None = None
         self._with_detector = bool(self.settings and self.settings.with_detector)
         shape = images.pixels.shape[1:] if images else check_dataset(self.sample.dataset)
         self.subject.check(self._with_detector, shape, self.sample.dataset)
@@ -111,24 +113,30 @@ class Evaluation:
             self.folder = self.subject.path / RECORDS / self.title.replace(" ", "-")
         self._record = self._open(resume)
 
-    def run(self, progress: Progress | None = None, stage: str = "attacking") -> Robustness:
+    def run(
+        self, progress: Progress | None = None, stage: str = "attacking", workers: Workers | None = None
+    ) -> Robustness:
         """Attacks the images; those that a record holds are not attacked again.
 
         Args:
             progress: hears of one stage.
             stage: its name.
+            workers: attack in this process' place, as `erkeras.cluster.Workers` do; the record is the same.
 
         Raises:
             InputError: whatever the attacks raise.
             OutOfMemoryError: says what to make smaller. A record keeps the images that it has.
         """
-        victim = self.victim
+        if workers:
+            self._attacker = workers.hold(self.subject, self._with_detector, self._jit_compile)
+        else:
+            self._attacker = evaluation.ThisProcess(attacks.as_victim(self.victim, self._jit_compile))
         if self.folder is not None:
             self._record = self._checked() if self._record else Record.create(self.folder, self._all_settings())
         try:
             with within_memory("in attacking", _LESS_MEMORY):
                 found = evaluation.evaluate_robustness(
-                    attacks.as_victim(victim, self._jit_compile),
+                    self._attacker,
                     self.images,
                     self.attacks,
                     seed=self.sample.seed,
@@ -139,7 +147,7 @@ class Evaluation:
                 )
         except Exception as error:
             # A served model's failure as it was, not as TensorFlow tells of it.
-            failure = getattr(victim, "failure", None)
+            failure = None if workers else getattr(self.victim, "failure", None)
             if failure is None:
                 raise
             raise failure from error
@@ -200,8 +208,8 @@ class Evaluation:
             return self._record.internal_batch
         if self._internal_batch is not None:
             return self._internal_batch
-        first = self.images.take(np.arange(1)).images
-        return attacks.fitting_batch(attacks.as_victim(self.victim, self._jit_compile), first)
+        attacker = self._attacker or evaluation.ThisProcess(attacks.as_victim(self.victim, self._jit_compile))
+        return attacker.fitting_batch(self.images.take(np.arange(1)).images)
 
     @cached_property
     def attacks(self) -> list[Attack]:
@@ -301,30 +309,6 @@ class Evaluation:
                 f"{self.folder} was made with {differing}: give the same settings, another record, or delete it."
             )
         return record
-
-
-def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] = ()) -> tuple[Record, Subject]:
-    """Opens a record and finds the model that it is about, without TensorFlow.
-
-    Args:
-        folder: of the record.
-        model: as `Subject.find` takes it; by default the one whose folder holds the record, or that it names.
-        modules: that register Keras classes of the user's own.
-
-    Raises:
-        InputError: where there is no record, or the model is another one.
-    """
-    folder = Path(folder)
-    record = Record.open(folder)
-    # A record that a card keeps goes where its model goes.
-    home = folder.absolute().parent.parent
-    where = model or (home if (home / saved.CARD).is_file() else Path(record.settings["model"]))
-    subject = Subject.find(where, modules)
-    if not subject.is_named(record.settings.get("digest")):
-        raise InputError(
-            f"{subject.name} is not the model that {folder} is about, or not the same version of it: give that one."
-        )
-    return record, subject
 
 
 def _understand(asked: Any) -> tuple[AttackSettings | None, list[Attack]]:

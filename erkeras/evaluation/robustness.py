@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
 import warnings as python_warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from erkeras.attacks import Attack, Victim, as_victim
-from erkeras.attacks.checks import check_model
-from erkeras.attacks.devices import fitting_batch
-from erkeras.attacks.streams import has_gpu, parallel_streams
+from erkeras.attacks import Attack
 from erkeras.data import Split
 from erkeras.errors import InputError, RobustnessWarning
+from erkeras.evaluation.attacker import Attacker, Finished, ThisProcess
 from erkeras.evaluation.checks import check_result
-from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
+from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
 from erkeras.progress import Progress
 from erkeras.saved import Summary
-
-#: Work for each image up to which a part has more images than the internal batches, and how many times as many at most.
-_WORK, _MOST_TIMES = 200, 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +30,7 @@ class Robustness:
         attacks: those that were run, in this order.
         examples: what became of each image.
         outputs: what the model's outputs were taken for; see `Attacked`.
-        seconds: how long each attack took, in all runs that made the record.
+        seconds: how long each attack took, in all runs that made the record; of several workers, all of them together.
         warnings: sentences about what makes these figures doubtful.
     """
 
@@ -123,7 +118,7 @@ def evaluate_robustness(
     """Runs attacks one after the other, each on the images that still stand.
 
     Args:
-        model: as an attack takes it.
+        model: as an attack takes it, or an `Attacker` that holds one.
         split: images, labels and original indices.
         attacks: no two of one name. One that is made of others (AutoAttack) counts as these.
         seed: of the attacks' random numbers.
@@ -142,32 +137,28 @@ def evaluate_robustness(
             f"{len(split)} images and the attacks {', '.join(names) or 'none'} were given: give at least one image, "
             "and each attack once."
         )
-    victim = as_victim(model)
+    attacker = model if isinstance(model, Attacker) else ThisProcess(model)
     if internal_batch is None:
-        internal_batch = fitting_batch(victim, split.take(np.arange(1)).images)
-    first = split.take(np.arange(min(len(split), internal_batch)))
-    classes = victim.outputs_for(first.images, internal_batch=internal_batch).shape[1]
-    for attack in chosen:
-        attack.check(classes // attack.outputs_per_class, split.pixels.shape[1:])
-    warnings = check_model(victim, first.images, first.labels, chosen, internal_batch)
-    victim.looked.update(chosen)  # what was seen is said below, with what the results say
+        internal_batch = attacker.fitting_batch(split.take(np.arange(1)).images)
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
-    # Part by part through all attacks: what is known of an image is then known for good.
-    size = part_size(chosen, internal_batch)
-    for start in range(known, len(split), size):
-        part = split.take(np.arange(start, min(start + size, len(split))))
-        parts.append(_attack(victim, part, chosen, seed, internal_batch, seconds, report))
-        report.standing(parts)
-        if record:
-            record.append(parts[-1], seconds)
+    with contextlib.closing(attacker):
+        look = attacker.begin(split, chosen, seed, internal_batch, report)
+        # Part by part through all attacks: what is known of an image is then known for good.
+        starts = range(known, len(split), attacker.part_size)
+        for finished in _in_order(attacker.attack(starts), known):
+            parts.append(finished.examples)
+            seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
+            report.standing(parts)
+            if record:
+                record.append(parts[-1], seconds)
     examples = Examples.join(parts)
-    warnings += check_result(examples, chosen)
+    warnings = [*look.warnings, *check_result(examples, chosen)]
     for sentence in warnings:
         python_warnings.warn(sentence, RobustnessWarning, stacklevel=2)
-    result = Robustness(chosen, examples, victim.outputs, tuple(seconds), tuple(warnings))
+    result = Robustness(chosen, examples, look.outputs, tuple(seconds), tuple(warnings))
     if record:
         record.finish(
             {"seconds": dict(zip(names, seconds, strict=True)), "summary": dataclasses.asdict(result.summary())}
@@ -175,65 +166,23 @@ def evaluate_robustness(
     return result
 
 
-def part_size(attacks: Sequence[Attack], internal_batch: int) -> int:
-    """Counts the images that go through all attacks before the next ones, and before a record has them.
-
-    They fill the internal batches. Where attacks make few passes, and on a GPU, there are up to four times as many, so
-    that slots which broken images leave are taken by others.
-    """
-    times = _MOST_TIMES if has_gpu() else _WORK // sum(attack.work for attack in attacks)
-    return internal_batch * parallel_streams() * min(max(times, 1), _MOST_TIMES)
-
-
-def _attack(
-    victim: Victim,
-    part: Split,
-    attacks: tuple[Attack, ...],
-    seed: int,
-    internal_batch: int,
-    seconds: list[float],
-    report: _Report,
-) -> Examples:
-    images, labels = part.images, part.labels
-    broken_by = np.full(len(part), STANDING, np.int32)
-    clean_predictions = predictions = np.zeros(len(part), np.int32)
-    found, distance = images.copy(), np.zeros(len(part), np.float32)
-    queries, gradients = (np.zeros((len(part), len(attacks)), np.int64) for _ in range(2))
-    for number, attack in enumerate(attacks):
-        rows = np.flatnonzero(broken_by == STANDING)
-        report.advance(attack.work * (len(part) - len(rows)))
-        if not len(rows):
-            continue
-        started = time.perf_counter()
-        result = attack(
-            victim,
-            images[rows],
-            labels[rows],
-            seed=seed,
-            indices=part.indices[rows],
-            internal_batch=internal_batch,
-            progress=report,
-        )
-        seconds[number] += time.perf_counter() - started
-        if number == 0:
-            clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
-            broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
-            result = dataclasses.replace(result, success=result.success & ~result.wrong_when_clean)
-        broken_by[rows[~result.answered]] = UNANSWERED
-        broken_by[rows[result.success]] = number
-        found[rows], distance[rows], predictions[rows] = result.images, result.distance, result.predictions
-        queries[rows, number], gradients[rows, number] = result.queries, result.gradients
-    return Examples(
-        part.indices, labels, clean_predictions, broken_by, predictions, distance, queries, gradients, found
-    )
+def _in_order(finished: Iterator[Finished], start: int) -> Iterator[Finished]:
+    """Holds each part back until all before it have come."""
+    waiting: dict[int, Finished] = {}
+    for part in finished:
+        waiting[part.start] = part
+        while start in waiting:
+            ready = waiting.pop(start)
+            start += len(ready.examples)
+            yield ready
 
 
 class _Report(Progress):
-    """Adds the robust accuracy so far to the units of work that attacks report."""
+    """Adds the robust accuracy so far to the units of work that attacks report, and to what is known of workers."""
 
     def __init__(self, progress: Progress, stage: str, images: int, work: int, parts: list[Examples]) -> None:
         self._progress = progress
-        self._note = ""
+        self._who, self._note = "", ""
         progress.stage(stage, images * work)
         self.standing(parts)
         self.advance(work * sum(len(part) for part in parts))
@@ -245,4 +194,5 @@ class _Report(Progress):
             self.advance(0)
 
     def advance(self, units: int, note: str = "") -> None:
-        self._progress.advance(units, note or self._note)
+        self._who = note or self._who
+        self._progress.advance(units, ", ".join(words for words in (self._who, self._note) if words))

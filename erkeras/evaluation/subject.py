@@ -11,6 +11,7 @@ from typing import Any
 from erkeras import detection, saved, serving
 from erkeras.attacks.named import BY_QUERIES, AttackSettings
 from erkeras.errors import InputError
+from erkeras.evaluation.record import Record
 from erkeras.saved import Card
 
 
@@ -128,3 +129,27 @@ class Subject:
         if self.card and list(image_shape) != list(self.card.dataset.image_shape):
             has, takes = (" x ".join(map(str, size)) for size in (image_shape, self.card.dataset.image_shape))
             raise InputError(f"{dataset} has images of {has} and {self.name} takes {takes}: give images of its size.")
+
+
+def find_recorded(folder: str | Path, model: Any = None, modules: Sequence[str] = ()) -> tuple[Record, Subject]:
+    """Opens a record and finds the model that it is about, without TensorFlow.
+
+    Args:
+        folder: of the record.
+        model: as `Subject.find` takes it; by default the one whose folder holds the record, or that it names.
+        modules: that register Keras classes of the user's own.
+
+    Raises:
+        InputError: where there is no record, or the model is another one.
+    """
+    folder = Path(folder)
+    record = Record.open(folder)
+    # A record that a card keeps goes where its model goes.
+    home = folder.absolute().parent.parent
+    where = model or (home if (home / saved.CARD).is_file() else Path(record.settings["model"]))
+    subject = Subject.find(where, modules)
+    if not subject.is_named(record.settings.get("digest")):
+        raise InputError(
+            f"{subject.name} is not the model that {folder} is about, or not the same version of it: give that one."
+        )
+    return record, subject

@@ -21,11 +21,11 @@ from erkeras.attacks import Attack, Victim
 from erkeras.attacks.named import recorded_attack
 from erkeras.data import Split
 from erkeras.errors import InputError
+from erkeras.evaluation.attacker import Attacker, Workers
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
-from erkeras.evaluation.recorded import find_recorded
 from erkeras.evaluation.sample import Sample
-from erkeras.evaluation.subject import Subject
+from erkeras.evaluation.subject import Subject, find_recorded
 from erkeras.progress import Progress
 
 #: How far a figure or a pixel may be off: rounding, on another processor too.
@@ -69,6 +69,7 @@ def verify_record(
     again: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Verification:
     """Holds everything that a record claims against its images, its model and its data.
 
@@ -82,6 +83,7 @@ def verify_record(
         again: attack so many of the images again, and compare verdicts and images.
         seed: of the draw of these.
         progress: hears of a stage for these.
+        workers: attack these in this process' place, as `erkeras.cluster.Workers` do.
 
     Raises:
         InputError: as `find_recorded`, and for a record that is not whole.
@@ -101,14 +103,16 @@ def verify_record(
     if clean is None:
         return _verification(record, sample, examples, None, np.zeros(0, bool), (*false_claims, claim), 0)
     false_claims += [claim] if claim else []
-    victim = attacks.as_victim(subject.load(chosen[0].outputs_per_class > 1))
+    with_detector = chosen[0].outputs_per_class > 1
+    victim = attacks.as_victim(subject.load(with_detector))
     looked = _look(victim, chosen, clean, examples, record.internal_batch)
     false_claims += looked.false_claims
     figures = evaluation.Robustness(tuple(chosen), examples, victim.outputs, (), ()).summary()
     false_claims += _of_figures(record, subject, dataclasses.asdict(figures))
     doubtful = looked.doubtful
     if again:
-        differs = _attack_again(victim, record, chosen, clean, examples, again, seed, progress or Progress())
+        attacker = workers.hold(subject, with_detector) if workers else victim
+        differs = _attack_again(attacker, record, chosen, clean, examples, again, seed, progress or Progress())
         if differs.any():
             listed = _listed(examples.indices[differs])
             false_claims.append(f"attacked again, {differs.sum()} images end otherwise ({listed})")
@@ -254,7 +258,7 @@ def _same(said: Any, value: Any) -> bool:
 
 
 def _attack_again(
-    victim: Victim,
+    attacker: Attacker | Victim,
     record: Record,
     chosen: list[Attack],
     clean: Split,
@@ -266,7 +270,7 @@ def _attack_again(
     """Attacks some images again: bool `[n]`, which end otherwise than recorded."""
     rows = np.sort(np.random.RandomState(seed).permutation(len(clean))[:count])
     found = evaluation.evaluate_robustness(
-        victim,
+        attacker,
         clean.take(rows),
         chosen,
         seed=_sample_of(record).seed,

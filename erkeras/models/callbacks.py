@@ -90,8 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
                 variable.assign(value)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        due = self._seconds is not None and time.monotonic() >= self._saved + self._seconds
-        if due and batch + 1 != self.params["steps"]:  # else the epoch is about to end
+        if batch + 1 != self.params["steps"] and self.due(batch):  # else the epoch is about to end
             self.step = self._first_step + batch + 1
             self._save(f"epoch-{len(self.history):05d}-step-{self.step:07d}")
 
@@ -100,11 +99,22 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = 0
         self._save(f"epoch-{epoch + 1:05d}")
 
+    def due(self, batch: int) -> bool:
+        """Tells whether to save after a batch, by its number among those of this call of `fit`."""
+        return self._seconds is not None and time.monotonic() >= self._saved + self._seconds
+
+    def measured(self) -> list[Any]:
+        """Reads what the metrics have measured of the epoch so far."""
+        return [variable.numpy().tolist() for variable in self.model.metrics_variables]
+
     def _save(self, name: str) -> None:
+        metrics = self.measured() if self.step else []
+        self.write(name, {"history": self.history, "step": self.step, "metrics": metrics})
+
+    def write(self, name: str, state: dict[str, Any]) -> None:
+        """Writes a checkpoint of a name; `state` is all that is no variable."""
         make_folder(self.folder)
         sweep(self.folder)  # what a process has left that was killed
-        metrics = [variable.numpy().tolist() for variable in self.model.metrics_variables] if self.step else []
-        state = {"history": self.history, "step": self.step, "metrics": metrics}
         newest = self.folder / name
         partial = make_partial_folder(newest)
         try:

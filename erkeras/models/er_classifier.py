@@ -22,8 +22,8 @@ from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
 from erkeras.models.precision import at_least_float32, in_bfloat16
 from erkeras.models.priors import StandardNormal
 from erkeras.models.regularizers import Regularizer
-from erkeras.models.steps import codes_keeping_statistics, not_cheap, unpack
-from erkeras.randomness import StepStream
+from erkeras.models.steps import codes_keeping_statistics, merge_statistics, not_cheap, share_of_clean, unpack
+from erkeras.randomness import StepStream, draw_rows, rows_of_batch
 
 _serialize = keras.saving.serialize_keras_object
 _deserialize = keras.saving.deserialize_keras_object
@@ -223,8 +223,8 @@ class ERClassifier(TrainedImageModel):
         adversarial, first_attacked = self.attack_batch(images, labels, step)
 
         # 5: z_i from the prior
-        code_shape = [tf.shape(images)[0], self._code_size]
-        prior_samples = self.prior.sample(code_shape, self._step_seed(step, StepStream.PRIOR), images.dtype)
+        code_shape, seed = [tf.shape(images)[0], self._code_size], self._step_seed(step, StepStream.PRIOR)
+        prior_samples = draw_rows(lambda shape: self.prior.sample(shape, seed, images.dtype), code_shape)
 
         with tf.GradientTape() as tape:
             # 6: codes Q(x_i)
@@ -243,6 +243,8 @@ class ERClassifier(TrainedImageModel):
             descent = self.optimizer.scale_loss(descent / replicas)
         variables = self._network_variables
         self.optimizer.apply(tape.gradient(descent, variables), variables)
+        if replicas > 1:
+            merge_statistics(self.encoder, self.classifier)
 
         # 9: the encoder ascends lambda / n sum D(Q(x_i)), with codes of the encoder that line 8 has moved
         if self.regularizer is not None and self.regularizer.has_line_9:
@@ -303,19 +305,17 @@ class ERClassifier(TrainedImageModel):
         scale = tf.ones([], images.dtype)
         if self.epsilon_warm_up:
             scale = tf.minimum(scale, tf.cast(step, images.dtype) / self.epsilon_warm_up)
-        first = 0
-        if self.clean_fraction:
-            first = tf.cast(tf.round(self.clean_fraction * tf.cast(tf.shape(images)[0], tf.float32)), tf.int32)
-        attacked = self.adversary.perturb(
-            self._inner_logits, images[first:], labels[first:], self._step_seed(step, StepStream.ADVERSARY), scale
-        )
+        first, place = share_of_clean(self.clean_fraction, images)
+        with rows_of_batch(place):
+            attacked = self.adversary.perturb(
+                self._inner_logits, images[first:], labels[first:], self._step_seed(step, StepStream.ADVERSARY), scale
+            )
         return tf.concat([images[:first], attacked], axis=0), first
 
     def _step_seed(self, step: tf.Tensor, stream: StepStream) -> tf.Tensor:
-        """Key `[2]` of one draw of one step: a function of (seed, step, replica, stream) alone."""
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        """Key `[2]` of one draw of one step, the same in each replica: a function of (seed, step, stream) alone."""
         key = tf.stack([tf.constant(self.seed, tf.int64), step])
-        return tf.random.experimental.stateless_fold_in(key, replica * len(StepStream) + stream, alg="philox")
+        return tf.random.experimental.stateless_fold_in(key, tf.constant(stream, tf.int64), alg="philox")
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from erkeras.errors import InputError
 from erkeras.models.precision import at_least_float32
+from erkeras.randomness import draw_rows
 
 
 @keras.saving.register_keras_serializable("erkeras")
@@ -57,7 +58,7 @@ class GaussianCode(keras.layers.Layer):
             return mean
         log_variance = self.log_variance(inputs)
         self.add_loss(self.coefficient * _divergence(at_least_float32(mean), at_least_float32(log_variance)))
-        noise = keras.random.normal(tf.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
+        noise = _noise(mean, self.seed_generator)
         return mean + tf.exp(log_variance / 2) * noise
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
@@ -65,6 +66,12 @@ class GaussianCode(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "coefficient": self.coefficient}
+
+
+def _noise(like: tf.Tensor, seed_generator: keras.random.SeedGenerator) -> tf.Tensor:
+    """Standard normal numbers of a tensor's shape and dtype, new at every call."""
+    # The generators of all replicas are at the same number.
+    return draw_rows(lambda shape: keras.random.normal(shape, dtype=like.dtype, seed=seed_generator), tf.shape(like))
 
 
 def _divergence(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
@@ -112,7 +119,7 @@ class NoiseLayer(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if training:
-            noise = keras.random.normal(tf.shape(inputs), dtype=inputs.dtype, seed=self.seed_generator)
+            noise = _noise(inputs, self.seed_generator)
         else:
             key = tf.stack([self.number, _PASS.get()])
             noise = tf.cast(tf.random.stateless_normal(tf.shape(inputs)[1:], key, alg="philox"), inputs.dtype)

@@ -22,6 +22,10 @@ COUPLINGS = ("separate", "joint")
 class Regularizer(keras.layers.Layer):
     """Base of all regularizers.
 
+    Under tf.distribute each replica calls `update` and `loss` with its part of the batch. The mean of `loss` over
+    replicas is descended, so that a mean over codes is that of the whole batch. `update` divides its own losses by
+    `num_replicas_in_sync`, as Keras' optimizers sum gradients. What is no mean over codes gathers them first.
+
     Args:
         coefficient: lambda of equation 1, 0 or more.
         coupling: "separate" makes the encoder's step on `loss` an update of its own (Algorithm 1, line 9), with
@@ -182,6 +186,8 @@ class MaximumMeanDiscrepancy(Regularizer):
         return self.coefficient * self._estimate(codes, prior_samples)
 
     def _estimate(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
+        if _replicas() > 1:  # pairs are of the whole batch
+            codes, prior_samples = _of_all_replicas(codes), _of_all_replicas(prior_samples)
         return (
             self._mean_kernel(codes, codes)
             + self._mean_kernel(prior_samples, prior_samples)
@@ -195,6 +201,11 @@ class MaximumMeanDiscrepancy(Regularizer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scales": list(self.scales)}
+
+
+def _of_all_replicas(points: tf.Tensor) -> tf.Tensor:
+    gathered = tf.distribute.get_replica_context().all_gather(points, axis=0)
+    return tf.ensure_shape(gathered, [None, points.shape[1]])
 
 
 def _replicas() -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import keras
 import tensorflow as tf
 
 from erkeras.models.er_classifier import ERClassifier
+from erkeras.models.steps import batch_normalizations
 
 
 def has_statistics(model: ERClassifier) -> bool:
     """Tells whether encoder or classifier normalise by statistics of their batches."""
-    return bool(_normalisations(model))
+    return bool(batch_normalizations(model.encoder, model.classifier))
 
 
 def refresh_statistics(model: ERClassifier, batches: Iterable[tuple[tf.Tensor, tf.Tensor]], step: int) -> None:
@@ -26,7 +26,7 @@ def refresh_statistics(model: ERClassifier, batches: Iterable[tuple[tf.Tensor, t
         batches: of images, float `[n, height, width, channels]` in [0, 1], and int labels `[n]`.
         step: whose random numbers the first batch has, and so on, and whose epsilon.
     """
-    layers = _normalisations(model)
+    layers = batch_normalizations(model.encoder, model.classifier)
     momenta = [layer.momentum for layer in layers]
 
     @tf.function(reduce_retracing=True)
@@ -43,8 +43,3 @@ def refresh_statistics(model: ERClassifier, batches: Iterable[tuple[tf.Tensor, t
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-def _normalisations(model: ERClassifier) -> list[keras.layers.BatchNormalization]:
-    found = (*model.encoder._flatten_layers(), *model.classifier._flatten_layers())
-    return [layer for layer in found if isinstance(layer, keras.layers.BatchNormalization)]

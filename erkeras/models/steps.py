@@ -54,6 +54,51 @@ def codes_keeping_statistics(encoder: keras.Model, images: tf.Tensor) -> tf.Tens
     return codes
 
 
+def batch_normalizations(*networks: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Finds the layers of networks that normalise by statistics of their batches."""
+    found = (layer for network in networks for layer in network._flatten_layers())
+    return [layer for layer in found if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def merge_statistics(*networks: keras.Model) -> None:
+    """Gives BatchNorm's moving statistics of each replica their mean over replicas.
+
+    Keras lets those of each replica go their own way. Then no checkpoint could hold them all.
+    """
+    variables = [
+        variable for layer in batch_normalizations(*networks) for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+    if variables:
+        context = tf.distribute.get_replica_context()
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [variable.value for variable in variables])
+        for variable, mean in zip(variables, means, strict=True):
+            variable.assign(mean)
+
+
+def share_of_clean(clean_fraction: float, images: tf.Tensor) -> tuple[Any, tuple[Any, Any] | None]:
+    """Tells which rows of this replica's part of a batch are attacked, where the first of the whole batch stay clean.
+
+    Args:
+        clean_fraction: of the whole batch, rounded to whole images.
+        images: this replica's part.
+
+    Returns:
+        The first row here that is attacked; and its place among all attacked ones, with their number. None for that
+        where there is one replica, or no clean row.
+    """
+    if not clean_fraction:
+        return 0, None
+    context = tf.distribute.get_replica_context()
+    rows = tf.shape(images)[0]
+    batch = rows * context.num_replicas_in_sync if context.num_replicas_in_sync > 1 else rows
+    clean = tf.cast(tf.round(clean_fraction * tf.cast(batch, tf.float32)), tf.int32)
+    if context.num_replicas_in_sync == 1:
+        return clean, None
+    here = rows * context.replica_id_in_sync_group
+    first = tf.clip_by_value(clean - here, 0, rows)
+    return first, (here + first - clean, batch - clean)
+
+
 def not_cheap(adversary: Any) -> Any:
     """Takes FGSM, and PGD of fewer than five steps, as PGD of ten; others as they are."""
     if isinstance(adversary, FGSM):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from erkeras.errors import InputError
 from erkeras.models.optimizers import batches_seen, build_for, ready_optimizers
 from erkeras.models.precision import at_least_float32
-from erkeras.randomness import GeneratorStream
+from erkeras.randomness import GeneratorStream, draw_rows
 
 
 class WassersteinGAN(keras.Model):
@@ -66,7 +66,7 @@ class WassersteinGAN(keras.Model):
         """Makes the critic's updates, then one of the generator."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         step = tf.cast(batches_seen(self.optimizer), tf.int64)
-        parts = self._parts(images)
+        parts, replicas = self._parts(images), tf.distribute.get_strategy().num_replicas_in_sync
         for number, real in enumerate(parts):
             latent, mixture = self.draws(step, number, tf.shape(real)[0])
             fake = at_least_float32(self.generator(latent, training=True))
@@ -74,12 +74,13 @@ class WassersteinGAN(keras.Model):
             with tf.GradientTape() as tape:
                 distance = self._mean_score(real) - self._mean_score(fake)
                 penalty = gradient_penalty(self.critic, between)
-                descent = self.critic_optimizer.scale_loss(self.penalty * penalty - distance)
+                descent = self.critic_optimizer.scale_loss((self.penalty * penalty - distance) / replicas)
             variables = self.critic.trainable_variables
             self.critic_optimizer.apply(tape.gradient(descent, variables), variables)
         latent, _ = self.draws(step, self.critic_updates, tf.shape(parts[0])[0])
         with tf.GradientTape() as tape:
-            descent = self.optimizer.scale_loss(-self._mean_score(self.generator(latent, training=True)))
+            descent = -self._mean_score(self.generator(latent, training=True)) / replicas
+            descent = self.optimizer.scale_loss(descent)
         variables = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(descent, variables), variables)
         # Of the last critic, the best of this step.
@@ -106,8 +107,8 @@ class WassersteinGAN(keras.Model):
         )
         latent_size = self.generator.input_shape[-1]
         return (
-            tf.random.stateless_normal([count, latent_size], latent_key, alg="philox"),
-            tf.random.stateless_uniform([count, 1, 1, 1], mixture_key, alg="philox"),
+            draw_rows(lambda shape: tf.random.stateless_normal(shape, latent_key, alg="philox"), [count, latent_size]),
+            draw_rows(lambda shape: tf.random.stateless_uniform(shape, mixture_key, alg="philox"), [count, 1, 1, 1]),
         )
 
     def _mean_score(self, images: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from erkeras.recipes.effect import check_effect
 from erkeras.recipes.job import Job
 from erkeras.recipes.network import NETWORK_NAMES, network_kind
+from erkeras.recipes.place import Place, find_place
 from erkeras.recipes.recipe import Recipe
 from erkeras.recipes.table import DEFENSES, RECIPE_NAMES, REGULARIZERS, TITLES, find_recipe
 
@@ -13,8 +14,10 @@ __all__ = [
     "REGULARIZERS",
     "TITLES",
     "Job",
+    "Place",
     "Recipe",
     "check_effect",
+    "find_place",
     "find_recipe",
     "network_kind",
 ]

@@ -22,6 +22,10 @@ class Job:
         compact: for a model that ships: save it without what only training needs (optimizers and critic), and with a
             detector whose densities are reduced to 50 centres a class. The card says what that costs.
         deterministic: run TensorFlow's deterministic operations, for the same bits on one machine.
+        devices: of this machine, or of each worker, that share the recipe's batches; None for all.
+        workers: processes that train together, each on devices of its own; more than one are those of TF_CONFIG.
+        synchronized: take BatchNorm's statistics of training over the whole batch; else each device takes them over
+            its part.
         command: the command that does this again, for the card.
     """
 
@@ -34,4 +38,7 @@ class Job:
     features: str = "combined"
     compact: bool = False
     deterministic: bool = True
+    devices: int | None = 1
+    workers: int = 1
+    synchronized: bool = False
     command: str = ""

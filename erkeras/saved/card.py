@@ -53,6 +53,7 @@ class TrainingEntry:
         warnings: sentences about what makes the training doubtful.
         generator_last_epoch: the logs of a Defense-GAN's generator.
         code_size: of a network of the user's own; None where it is the recipe's.
+        replicas: the devices that shared each batch, over all workers.
     """
 
     seconds_of_last_run: float
@@ -61,6 +62,7 @@ class TrainingEntry:
     warnings: tuple[str, ...] = ()
     generator_last_epoch: dict[str, float] | None = None
     code_size: int | None = None
+    replicas: int = 1
 
 
 @dataclass(frozen=True)

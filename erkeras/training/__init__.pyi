@@ -1,7 +1,11 @@
 from .build import build_gan as build_gan
 from .build import build_model as build_model
+from .devices import Devices as Devices
+from .devices import find_devices as find_devices
+from .fit import checkpoint_in as checkpoint_in
 from .fit import fit_generator as fit_generator
 from .fit import fit_model as fit_model
+from .fit import fresh_generator as fresh_generator
 from .fit import fresh_model as fresh_model
 from .job import check_output as check_output
 from .job import pinned as pinned

@@ -75,8 +75,14 @@ def end(folder: Path) -> None:
     unlock(folder)
 
 
-def check_output(output: Path, job: Job, resume: bool) -> bool:
+def check_output(output: Path, job: Job, resume: bool, chief: bool = True) -> bool:
     """Finds, without TensorFlow, whether a job may write to a folder.
+
+    Args:
+        output: the folder.
+        job: what is asked for.
+        resume: go on with the job.
+        chief: False on a worker that writes nothing; it looks whether the job is done alone.
 
     Returns:
         True where the job is already done there.
@@ -86,6 +92,8 @@ def check_output(output: Path, job: Job, resume: bool) -> bool:
             there; as `pinned`.
     """
     job = pinned(job)
+    if not chief and not (resume and output.exists()):
+        return False
     unfinished = training_folder(output) / "job.json"
     if output.exists():
         if not resume:

@@ -6,7 +6,9 @@ it, and a user's own script may.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,15 @@ from erkeras.data import Dataset, Split, load_dataset
 from erkeras.errors import InputError
 from erkeras.memory import within_memory
 from erkeras.progress import Progress
-from erkeras.recipes import Job, Recipe, network_kind
+from erkeras.recipes import Job, Recipe, find_place, network_kind
 from erkeras.saved import Card, DatasetEntry, DetectorEntry, Summary, TrainingEntry
 from erkeras.training import figures
 from erkeras.training.architecture import architecture_digest
-from erkeras.training.build import build_gan
-from erkeras.training.fit import fit_generator, fit_model, fresh_model, purified
+from erkeras.training.devices import Devices, find_devices
+from erkeras.training.fit import checkpoint_in, fit_generator, fit_model, fresh_generator, fresh_model, purified
 from erkeras.training.job import begin, check_output, end, pinned, training_folder
 from erkeras.training.own import warnings_of_start
+from erkeras.training.workers import told_when_one_leaves
 from erkeras.versions import processor, versions
 
 #: How much of a training an interruption may cost, in seconds.
@@ -35,7 +38,7 @@ _BETWEEN_CHECKPOINTS = 300.0
 _LATER = "free memory and go on with --resume, or train a smaller --network"
 
 
-def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> Card:
+def train(job: Job, output: Path, resume: bool = False, progress: Progress | None = None) -> Card | None:
     """Does a whole job: trains, attacks the test images, fits the detector, exports, and only then makes `output`.
 
     Interrupted at any moment, it goes on from its last checkpoint when called again with `resume`.
@@ -51,27 +54,46 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
         progress: hears of a stage for each step.
 
     Returns:
-        The card of the saved model.
+        The card of the saved model. None on another worker than the chief, which writes everything.
 
     Raises:
-        InputError: as `check_output`, and for data that cannot be loaded, or a network that does not fit them.
+        InputError: as `check_output` and `find_devices`, for other workers than TF_CONFIG's, and for data that cannot
+            be loaded, or a network that does not fit them.
         OutOfMemoryError: says what to make smaller.
+        UnavailableError: where another worker is gone.
     """
-    job = pinned(job)
-    done = check_output(output, job, resume)
+    job, place = pinned(job), find_place(os.environ)
+    if job.workers != (place.workers if place else 1):
+        raise InputError(
+            f"the job is for {job.workers} workers and TF_CONFIG names {place.workers if place else 1}: give as many."
+        )
+    chief = place is None or place.worker == 0
+    done = check_output(output, job, resume, chief)
     if done:
-        end(training_folder(output))  # left where the process died just before its end
-        return saved.read_card(output)
-    progress = progress or Progress()
+        if chief:
+            end(training_folder(output))  # left where the process died just before its end
+        return saved.read_card(output) if chief else None
+    with told_when_one_leaves() if place else contextlib.nullcontext():
+        return _train(job, output, progress or Progress())
+
+
+def _train(job: Job, output: Path, progress: Progress) -> Card | None:
+    devices = find_devices(job)
     dataset = load_dataset(job.dataset)
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
     # First, so that what cannot be built is refused before anything is written.
     with within_memory("in building the network", "give a smaller --network"):
-        gan = build_gan(job.recipe, dataset.image_shape, job.seed) if job.recipe.generator_updates else None
-        model = fresh_model(job, dataset)
-        warnings = warnings_of_start(job.recipe, model, dataset.validation.sample(1000, seed=0))
-    fresh = _Fresh(gan, model, warnings)
+        gan = fresh_generator(job, dataset, devices) if job.recipe.generator_updates else None
+        model = fresh_model(job, dataset, devices)
+    if not devices.chief:
+        _help(job, dataset, gan, model, devices)
+        return None
+    with within_memory("in building the network", "give a smaller --network"):
+        of_file = devices.strategy is not None and job.recipe.network_fingerprint
+        start = fresh_model(job, dataset) if of_file else model
+        warnings = warnings_of_start(job.recipe, start, dataset.validation.sample(1000, seed=0))
+    fresh = _Fresh(gan, model, warnings, devices)
     folder = begin(output, job, architecture_digest(model.encoder, model.classifier))
     trained = _fit(job, dataset, fresh, folder, progress)
     # What trained for long is a whole model before anything else is tried on it.
@@ -79,7 +101,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     try:
         with within_memory("in attacking what was trained", _LATER):
             trained.model.save(kept)
-            card = _finish(job, dataset, trained, folder / "saved_model", output, progress)
+            card = _finish(job, dataset, trained, devices, folder / "saved_model", output, progress)
     except OSError as error:
         raise InputError(
             f"{output} cannot be written ({error.strerror or error}): make room, and go on with --resume."
@@ -90,11 +112,24 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
     return card
 
 
-def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output: Path, progress: Progress) -> Card:
+def _help(job: Job, dataset: Dataset, gan: Any, model: Any, devices: Devices) -> None:
+    """Does a worker's part of all trainings of a job, in the order in which the chief does its own."""
+    nowhere = Path(os.devnull)  # it writes nothing
+    fit_model(job, dataset, checkpoint_in(nowhere, _BETWEEN_CHECKPOINTS, devices), model=model, devices=devices)
+    if gan is not None:
+        checkpoint = checkpoint_in(nowhere, _BETWEEN_CHECKPOINTS, devices)
+        fit_generator(gan, job, dataset, checkpoint, Progress(), devices)
+    if job.baseline:
+        fit_model(_undefended(job), dataset, devices=devices)
+
+
+def _finish(
+    job: Job, dataset: Dataset, trained: _Trained, devices: Devices, partial: Path, output: Path, progress: Progress
+) -> Card:
     """Attacks a trained model, fits its detector, and writes `output` by way of the folder `partial`."""
     test = dataset.test.sample(figures.limit_of(job), job.seed)
     robustness = figures.evaluate(trained.model, test, job, progress, "attacking")
-    report = figures.report(job, test, robustness, _baseline(job, dataset, test, progress))
+    report = figures.report(job, test, robustness, _baseline(job, dataset, devices, test, progress))
     warnings = list(trained.entry.warnings)
     try:
         detector, detected = _detector(job, dataset, trained.model, test, robustness, progress)
@@ -123,11 +158,12 @@ def _finish(job: Job, dataset: Dataset, trained: _Trained, partial: Path, output
 
 @dataclass(frozen=True)
 class _Fresh:
-    """What a job trains: a GAN, or None, and a classifier; and what is doubtful before."""
+    """What a job trains: a GAN, or None, and a classifier; what is doubtful before; and what they are trained on."""
 
     gan: Any
     model: Any
     warnings: tuple[str, ...]
+    devices: Devices
 
 
 @dataclass(frozen=True)
@@ -140,13 +176,13 @@ class _Trained:
 
 def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Progress) -> _Trained:
     started = time.perf_counter()
+    gan, devices = fresh.gan, fresh.devices
     checkpoint, of_generator = (
-        models.Checkpoint(folder / part, _BETWEEN_CHECKPOINTS) for part in ("checkpoint", "generator")
+        checkpoint_in(folder / part, _BETWEEN_CHECKPOINTS, devices) for part in ("checkpoint", "generator")
     )
-    gan = fresh.gan
     try:
         with within_memory("in training", _smaller(job.recipe)):
-            model: Any = fit_model(job, dataset, checkpoint, progress, model=fresh.model)
+            model: Any = fit_model(job, dataset, checkpoint, progress, model=fresh.model, devices=devices)
     except InputError:
         if checkpoint.newest is None:  # nothing to go on with
             end(folder)
@@ -154,7 +190,7 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
     code_size = models.networks.code_size(model.encoder, model.classifier)
     if gan is not None:
         with within_memory("in training the generator", _LATER):
-            model = purified(model, fit_generator(gan, job, dataset, of_generator, progress), job)
+            model = purified(model, fit_generator(gan, job, dataset, of_generator, progress, devices), job)
     kept = models.KeepBest(checkpoint.folder).epoch if job.recipe.keep_best else job.recipe.epochs
     entry = TrainingEntry(
         seconds_of_last_run=round(time.perf_counter() - started, 1),
@@ -163,6 +199,7 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
         warnings=fresh.warnings + _warnings(checkpoint.history[:kept]),
         generator_last_epoch=of_generator.history[-1] if gan is not None else None,
         code_size=None if network_kind(job.recipe.network) == "name" else code_size,
+        replicas=devices.replicas,
     )
     return _Trained(model, entry)
 
@@ -175,10 +212,15 @@ def _smaller(recipe: Recipe) -> str:
     return f"give {', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def _baseline(job: Job, dataset: Dataset, test: Split, progress: Progress) -> Summary | None:
+def _baseline(job: Job, dataset: Dataset, devices: Devices, test: Split, progress: Progress) -> Summary | None:
     """The figures of the same network, trained without any defense, where the job asks for them."""
     if not job.baseline:
         return None
+    undefended = fit_model(_undefended(job), dataset, progress=progress, name="training undefended", devices=devices)
+    return figures.evaluate(undefended, test, job, progress, "attacking undefended").summary()
+
+
+def _undefended(job: Job) -> Job:
     recipe = dataclasses.replace(
         job.recipe,
         training_ratio=0.0,
@@ -188,10 +230,7 @@ def _baseline(job: Job, dataset: Dataset, test: Split, progress: Progress) -> Su
         passes=1,
         defense="e-cla",
     )
-    undefended = fit_model(
-        dataclasses.replace(job, recipe=recipe), dataset, progress=progress, name="training undefended"
-    )
-    return figures.evaluate(undefended, test, job, progress, "attacking undefended").summary()
+    return dataclasses.replace(job, recipe=recipe)
 
 
 def _detector(
