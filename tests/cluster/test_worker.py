@@ -11,7 +11,17 @@ from erkeras.evaluation import Subject
 
 def plan_for(path, **changes):
     subject = Subject.find(path)
-    known = {"with_detector": False, "attacks": (), "seed": 0, "first": None, "threads": 1, "gpus": 0, "folder": None}
+    known = {
+        "with_detector": False,
+        "attacks": (),
+        "seed": 0,
+        "internal_batch": 128,
+        "jit_compile": False,
+        "first": None,
+        "threads": 1,
+        "gpus": 0,
+        "folder": None,
+    }
     whole = Plan(subject=subject, digest=subject.digest, files=pack(subject), sources={}, **known)
     return dataclasses.replace(whole, **changes)
 

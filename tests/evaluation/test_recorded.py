@@ -28,6 +28,11 @@ def record(straight, tmp_path):
 
 
 @pytest.fixture
+def several_parts(monkeypatch):
+    monkeypatch.setattr("erkeras.evaluation.attacker._MOST_TIMES", 1)
+
+
+@pytest.fixture
 def copy(saved_model, tmp_path):
     return shutil.copytree(saved_model, tmp_path / "model")
 
@@ -87,7 +92,7 @@ def test_the_command_writes_the_same_bytes(straight, saved_model, tmp_path):
     assert contents(tmp_path / "record") == contents(straight[0].folder)
 
 
-def test_killed_and_resumed_it_is_the_same_record(straight, saved_model, tmp_path, heard):
+def test_killed_and_resumed_it_is_the_same_record(straight, saved_model, tmp_path, heard, several_parts):
     folder = tmp_path / "record"
     with pytest.raises(Killed):
         evaluation(saved_model, record=folder).run(KilledAfter(1))
@@ -256,7 +261,7 @@ def test_a_card_takes_the_figures_and_keeps_the_record(copy):
     assert read_card(copy).evaluations == card.evaluations
 
 
-def test_a_card_gets_nothing_before_the_end(copy):
+def test_a_card_gets_nothing_before_the_end(copy, several_parts):
     with pytest.raises(Killed):
         evaluation(copy, card=True).run(KilledAfter(1))
     assert read_card(copy).evaluations == ()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from erkeras.attacks import APGD, FGSM, PGD, AdaptiveAttack, Attack
+from erkeras.attacks import APGD, PGD, AdaptiveAttack, Attack
 from erkeras.data import Split
 from erkeras.errors import InputError
-from erkeras.evaluation import evaluate_robustness, robustness
+from erkeras.evaluation import attacker, evaluate_robustness
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN
 from erkeras.saved import Summary
 from erkeras.threat import ThreatModel
@@ -124,7 +124,7 @@ def test_progress_sums_to_images_times_work(split, heard):
 
 
 def test_long_evaluations_go_part_by_part_and_say_how_it_stands(heard, monkeypatch):
-    monkeypatch.setattr(robustness, "part_size", lambda attacks, internal_batch: 128)
+    monkeypatch.setattr(attacker, "part_size", lambda attacks, internal_batch, streams: 128)
     levels = np.random.RandomState(0).rand(300).astype(np.float32)
     pixels = np.broadcast_to(levels[:, None, None, None], (300, 2, 2, 1)).copy()
     split = Split(pixels, (levels > 0.5).astype(np.int32), np.arange(300))
@@ -161,44 +161,3 @@ def test_no_attack_or_one_twice_is_refused(split, attacks):
 def test_no_images_are_refused(split):
     with pytest.raises(InputError, match="0 images"):
         evaluate_robustness(brightness, split.take(np.arange(0)), [UP])
-
-
-@pytest.mark.parametrize(
-    ("attacks", "times"),
-    [
-        ([FGSM(THREAT)], 4),
-        ([PGD(THREAT, steps=40)], 4),
-        ([PGD(THREAT, steps=40, restarts=2)], 2),
-        ([FGSM(THREAT), PGD(THREAT, steps=40, restarts=5)], 1),
-        ([PGD(THREAT, steps=1000)], 1),
-    ],
-)
-def test_parts_are_larger_where_attacks_make_few_passes(monkeypatch, attacks, times):
-    monkeypatch.setattr(robustness, "parallel_streams", lambda: 3)
-    assert robustness.part_size(attacks, 128) == 3 * 128 * times
-    monkeypatch.setattr(robustness, "has_gpu", lambda: True)
-    assert robustness.part_size(attacks, 64) == 3 * 64 * 4
-
-
-def test_larger_parts_waste_fewer_slots_and_give_the_same(monkeypatch):
-    """Half of the images stand all steps, and the others leave at once."""
-    passes = []
-
-    def counted(images):
-        tf.py_function(lambda: passes.append(1), [], [])
-        return brightness(images)
-
-    odd = np.arange(2048) % 2
-    levels = np.where(odd, 0.9, 0.49).astype(np.float32)
-    pixels = np.broadcast_to(levels[:, None, None, None], (2048, 1, 1, 1)).copy()
-    split = Split(pixels, odd.astype(np.int32), np.arange(2048))
-    results, counts = [], []
-    for size in (256, 1024):
-        monkeypatch.setattr(robustness, "part_size", lambda attacks, internal_batch, size=size: size)
-        passes.clear()
-        results.append(evaluate_robustness(counted, split, [PGD(THREAT, steps=20)]).examples)
-        counts.append(len(passes))
-    assert counts[1] < 0.75 * counts[0]
-    for name, value in vars(results[0]).items():
-        np.testing.assert_array_equal(value, getattr(results[1], name), name)
-    np.testing.assert_array_equal(results[0].broken_by == STANDING, odd == 1)
