@@ -77,38 +77,29 @@ def test_every_name_is_here():
     assert set(SIDES) == set(NETWORK_NAMES)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder with what each test of a network has saved."""
-    return tmp_path_factory.mktemp("networks")
-
-
 @pytest.mark.parametrize(("name", "side"), CASES)
-def test_it_trains_a_step_resumes_saves_and_exports(name, side, made):
-    folder = made / f"{name}-{side}"
+def test_it_trains_a_step_resumes_and_is_saved(name, side, tmp_path):
     straight = build_model(name, side, initial=1)
     assert max(layer.filters for layer in straight.encoder.layers if isinstance(layer, layers.Conv2D)) == WIDEST
     images, labels = data_of(straight)
     before = straight.get_weights()
     fit = {"batch_size": IMAGES, "shuffle": False, "verbose": 0}
-    logs = straight.fit(images, labels, callbacks=[Checkpoint(folder / "checkpoint")], **fit).history
+    logs = straight.fit(images, labels, callbacks=[Checkpoint(tmp_path / "checkpoint")], **fit).history
     assert np.isfinite([values[0] for values in logs.values()]).all()
     moved = [not np.array_equal(*pair) for pair in zip(before, straight.get_weights(), strict=True)]
     assert np.mean(moved) > 0.6  # some ReLUs of so few are dead
 
-    resumed, checkpoint = build_model(name, side, initial=2), Checkpoint(folder / "checkpoint")
+    resumed, checkpoint = build_model(name, side, initial=2), Checkpoint(tmp_path / "checkpoint")
     assert checkpoint.restore(resumed) == 1
     for model in (straight, resumed):
         model.fit(images, labels, epochs=2, initial_epoch=1, **fit)
     assert_same(state(straight), state(resumed))
 
-    straight.save(folder / "model.keras")
-    again = keras.models.load_model(folder / "model.keras")
+    straight.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
     expected = np.asarray(straight(images))
     np.testing.assert_array_equal(again(images), expected)
     assert expected.shape == (IMAGES, CLASSES)
-    export_classifier(straight, images.shape[1:], folder / "1")
-    np.savez(folder / "given.npz", images=images, logits=expected)
 
 
 WITHOUT_ERKERAS = """
@@ -124,12 +115,16 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
-def test_all_answer_without_erkeras(made):
-    """In one process of its own: what the tests above have exported."""
-    if not list(made.iterdir()):
-        pytest.skip("the tests that export ran in another process")
-    program = [sys.executable, "-c", WITHOUT_ERKERAS, str(made)]
+@pytest.mark.parametrize("cases", [CASES[:9], CASES[9:12], CASES[12:]], ids=["plain", "preact", "wide"])
+def test_exported_they_answer_where_erkeras_is_not(cases, tmp_path):
+    """All in one process of its own."""
+    for name, side in cases:
+        model, folder = build_model(name, side, initial=1), tmp_path / f"{name}-{side}"
+        images, _ = data_of(model)
+        export_classifier(model, images.shape[1:], folder / "1")
+        np.savez(folder / "given.npz", images=images, logits=model(images))
+    program = [sys.executable, "-c", WITHOUT_ERKERAS, str(tmp_path)]
     found = subprocess.run(program, check=True, capture_output=True, text=True, timeout=600)
     errors = dict(line.split() for line in found.stdout.splitlines())
-    assert set(errors) == {path.name for path in made.iterdir()}
+    assert set(errors) == {f"{name}-{side}" for name, side in cases}
     assert max(map(float, errors.values())) < 1e-4
