@@ -66,17 +66,13 @@ def test_others_are_not(error):
 def test_the_sentence_says_where_and_what_to_do():
     assert issubclass(OutOfMemoryError, InputError)
     error = MemoryError("numbers")
-    with (
-        pytest.raises(OutOfMemoryError, match=r"^the memory ran out in training: give less\.$") as caught,
-        within_memory("in training", "give less"),
-    ):
+    sentence = r"^the memory ran out in training: give less\.$"
+    with pytest.raises(OutOfMemoryError, match=sentence) as caught, within_memory("in training", "give less"):
         raise error
     assert caught.value.__cause__ is error
     message = "OOM when allocating tensor with shape[9] on /job:localhost/replica:0/task:0/device:GPU:1 by allocator"
-    with (
-        pytest.raises(OutOfMemoryError, match=r"^the memory of GPU:1 ran out in attacking: give less\.$"),
-        within_memory("in attacking", "give less"),
-    ):
+    sentence = r"^the memory of GPU:1 ran out in attacking: give less\.$"
+    with pytest.raises(OutOfMemoryError, match=sentence), within_memory("in attacking", "give less"):
         raise of_tensorflow("ResourceExhaustedError", message)
 
 

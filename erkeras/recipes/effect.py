@@ -21,7 +21,10 @@ def _regularized(recipe: Recipe) -> bool:
 _NEEDS: dict[str, tuple[Callable[[Recipe], bool], str]] = {
     "beta": (lambda recipe: recipe.objective == "trades", "the defense trades or er-trades"),
     "clean_fraction": (_attacked, "training on attacked images"),
-    "bfloat16": (_attacked, "training on attacked images"),
+    "bfloat16": (
+        lambda recipe: _attacked(recipe) and not recipe.mixed_precision,
+        "training on attacked images, and in float32: mixed precision has bfloat16 in all passes",
+    ),
     "structured": (_attacked, "training on attacked images"),
     "steps": (_attacked, "training on attacked images"),
     "weight_decay": (lambda recipe: recipe.optimizer != "adam", "the optimizer adamw or sgd"),

@@ -169,7 +169,8 @@ def new_version(folder: Path, version: int | None) -> Path:
 def check_keras_file(path: Path) -> None:
     """Checks a .keras archive; raises InputError where it is missing, not whole, or unpacks to far more than it has."""
     if not path.is_file():
-        raise InputError(f"{path} does not exist: give a .keras file.")
+        state = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {state}: give a .keras file.")
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()

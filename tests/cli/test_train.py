@@ -123,6 +123,13 @@ def test_train_refuses_files_that_are_no_such_classifier(anywhere):
     import keras
 
     (anywhere / "text.keras").write_text("hello")
+    (anywhere / "empty.keras").touch()
+    (anywhere / "folder.keras").mkdir()
+    (anywhere / "folder").mkdir()
+    network().save("old.h5")
+    for name, outputs in (("picture", keras.layers.Conv2D(1, 3)), ("flat", keras.layers.Dense(10))):
+        keras.Sequential([keras.Input((8, 8, 1)), outputs]).save(f"{name}.keras")
+    keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)]).save("rows.keras")
     network(7).save("seven.keras")
     network(10, 3).save("colours.keras")
     network(10, 1, keras.layers.Lambda(lambda images: 2 * images)).save("lambda.keras")
@@ -130,6 +137,16 @@ def test_train_refuses_files_that_are_no_such_classifier(anywhere):
     before = sorted(anywhere.iterdir())
     for arguments, message in (
         (["text.keras"], "text.keras is not a whole .keras file"),
+        (["empty.keras"], "empty.keras is not a whole .keras file"),
+        (["folder.keras"], "folder.keras is no file: give a .keras file"),
+        (
+            ["folder"],
+            "folder is no .keras file: give FILE.keras, as model.save('FILE.keras') of Keras writes it, or the",
+        ),
+        (["old.h5"], "old.h5 is no .keras file: give FILE.keras"),
+        (["picture.keras"], "gives outputs of shape (4, 6, 6, 1) for 4 images: give a model with one row of logits"),
+        (["flat.keras"], "gives outputs of shape (4, 8, 8, 10) for 4 images"),
+        (["rows.keras"], "takes inputs of shape (64,): give one that takes images of one size"),
         (["seven.keras"], "gives 7 classes and the data set has 10"),
         (["colours.keras"], "takes images of 8 x 8 x 3 and the data set has images of 8 x 8 x 1"),
         (["lambda.keras"], "lambda.keras has a Lambda layer, which would run code of the file"),

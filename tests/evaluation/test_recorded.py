@@ -13,7 +13,7 @@ import erkeras
 from erkeras.attacks import FGSM, PGD, AttackSettings, Victim
 from erkeras.attacks.devices import WholeLoop
 from erkeras.data import load_dataset
-from erkeras.errors import InputError
+from erkeras.errors import InputError, OutOfMemoryError
 from erkeras.evaluation import Record, Sample, verify_record
 from erkeras.saved import read_card
 from erkeras.threat import ThreatModel
@@ -114,6 +114,22 @@ def test_killed_before_the_first_part_it_leaves_no_record(saved_model, tmp_path)
     with pytest.raises(Killed):
         evaluation(saved_model, record=folder).run(Stop())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_memory_runs_out_the_record_keeps_what_it_has(straight, saved_model, tmp_path):
+    class Full(KilledAfter):
+        def advance(self, units, note=""):
+            try:
+                super().advance(units, note)
+            except Killed:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor") from None
+
+    folder = tmp_path / "record"
+    with pytest.raises(OutOfMemoryError, match=r"^the memory ran out in attacking: free memory, or give a smaller "):
+        evaluation(saved_model, record=folder).run(Full(1))
+    assert folder.exists()
+    assert figures(evaluation(saved_model, record=folder, resume=True).run()) == figures(straight[1])
+    assert contents(folder) == contents(straight[0].folder)
 
 
 def test_a_whole_record_is_read_and_nothing_attacked(record, straight, saved_model, monkeypatch):

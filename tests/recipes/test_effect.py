@@ -17,8 +17,12 @@ REFUSED = [
     ("beta", 3.0, {}, "the defense trades or er-trades"),
     *(
         (name, value, recipe, ATTACKED_IMAGES)
-        for name, value in (("clean_fraction", 0.5), ("bfloat16", True), ("structured", 0.6), ("steps", 3))
+        for name, value in (("clean_fraction", 0.5), ("structured", 0.6), ("steps", 3))
         for recipe in (UNATTACKED, {"epsilon": 0.0})
+    ),
+    *(
+        ("bfloat16", True, recipe, "in float32: mixed precision has bfloat16 in all passes")
+        for recipe in (UNATTACKED, {"epsilon": 0.0}, {"mixed_precision": True})
     ),
     ("regularizer", "mmd", UNREGULARIZED, "a coefficient above 0"),
     ("coupling", "joint", UNREGULARIZED, "a coefficient above 0 and another regularizer than gaussian-kl"),

@@ -256,6 +256,28 @@ def test_trades_has_its_beta_and_the_adversary_of_its_divergence():
     assert isinstance(built(beta=2.5).objective, CrossEntropy)
 
 
+def test_label_smoothing_arrives_in_either_objective():
+    recipe = dataclasses.replace(find_recipe("default", "digits", SETS["digits"]), label_smoothing=0.1)
+    for changes, kind in (({}, CrossEntropy), ({"objective": "trades"}, TRADES)):
+        objective = build_model(dataclasses.replace(recipe, **changes), SETS["digits"], 10, 3, seed=0).objective
+        assert (type(objective), objective.label_smoothing) == (kind, 0.1)
+
+
+@pytest.mark.parametrize("defense", ["madry", "trades", "er-trades"])
+def test_the_strong_recipe_trains_other_rows(defense):
+    """A step of each, by SGD and in mixed precision, with smoothed labels and Cutout."""
+    shape, changes = SETS["cifar10"], {"network": "colour", "batch_size": 4, "label_smoothing": 0.1, "cutout": 0.5}
+    recipe = dataclasses.replace(find_recipe("strong", "cifar10", shape, defense), **changes)
+    assert (recipe.objective == "trades", recipe.coefficient > 0) == ("trades" in defense, defense == "er-trades")
+    pixels = np.random.RandomState(0).randint(0, 256, (4, *shape)).astype(np.uint8)
+    split = Split(pixels, np.arange(4, dtype=np.int32), np.arange(4))
+    model = build_model(recipe, shape, 10, 1, seed=0)
+    batches = training_batches(split, 4, 0, augment=recipe.augment, cutout=recipe.cutout)
+    logs = model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0).history
+    assert {"loss", "clean_accuracy", "adversarial_accuracy"} <= set(logs)
+    assert np.isfinite([values[-1] for values in logs.values()]).all()
+
+
 def test_settings_of_the_model_arrive_as_they_are():
     model = built(clean_fraction=0.25, passes=3, structured=0.5, seed=11)
     assert (model.clean_fraction, model.passes, model.seed) == (0.25, 3, 11)

@@ -14,7 +14,16 @@ from erkeras.errors import InputError
 from erkeras.models import ERClassifier, WassersteinCritic
 from erkeras.models.layers import NoiseLayer
 from erkeras.recipes import Job, Recipe
-from erkeras.training import build_model, check_code_size, check_output, own_networks, pinned, train, training_folder
+from erkeras.training import (
+    build_model,
+    check_code_size,
+    check_output,
+    fit_model,
+    own_networks,
+    pinned,
+    train,
+    training_folder,
+)
 from erkeras.training.own import warnings_of_start
 from helpers.interruptions import Interrupt
 
@@ -285,3 +294,26 @@ def test_nothing_is_written_for_a_network_that_cannot_be_built(tmp_path, given):
         train(job, tmp_path / "folder" / "model")
     assert list(tmp_path.iterdir()) == []
     assert not training_folder(tmp_path / "folder" / "model").exists()
+
+
+def test_fine_tuning_is_ahead_of_a_start_from_nothing_and_the_same_again(given, saved):
+    """Two epochs against an adversary, from the weights of three on clean images."""
+    digits, settings = load_dataset("digits"), {"code_layer": "code", "epochs": 2, "epsilon": 0.05}
+
+    def plain():
+        keras.utils.set_random_seed(1)
+        hidden = [layers.Flatten(), layers.Dense(128, activation="relu", name="code")]
+        return keras.Sequential([keras.Input(SHAPE), *hidden, layers.Dense(10)])
+
+    model = plain()
+    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(digits.train.images, digits.train.labels, batch_size=64, epochs=3, shuffle=False, verbose=0)
+    recipe = saved(model, **settings)
+    tuned, again, fresh = (fit_model(Job("digits", of), digits) for of in (recipe, recipe, given(plain, **settings)))
+    for weights in zip(tuned.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(*weights)
+    validation = digits.validation
+    options = {"verbose": 0, "return_dict": True}
+    figures = [model.evaluate(validation.images, validation.labels, **options) for model in (tuned, fresh)]
+    assert figures[0]["adversarial_accuracy"] > figures[1]["adversarial_accuracy"] + 0.1
+    assert figures[0]["clean_accuracy"] > 0.8

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 
 from erkeras.attacks.named import report_attacks
 from erkeras.data import load_dataset
-from erkeras.errors import InputError
+from erkeras.errors import InputError, OutOfMemoryError
 from erkeras.evaluation import evaluate_robustness
 from erkeras.progress import Progress
 from erkeras.recipes import Job, find_recipe
@@ -239,3 +240,36 @@ def test_images_that_no_generator_makes_are_refused_at_once(tmp_path, purified_j
     with pytest.raises(InputError, match="multiples of 4"):
         train(job, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["odd.npz"]
+
+
+class OutOfMemory(Progress):
+    """A device whose memory runs out after some units of a stage."""
+
+    def __init__(self, stage, after):
+        self.wanted, self.left, self.now = stage, after, ""
+
+    def stage(self, name, total):
+        self.now = name
+
+    def advance(self, units, note=""):
+        self.left -= units * (self.now == self.wanted)
+        if self.left < 0:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+@pytest.mark.parametrize(
+    ("stage", "after", "message"),
+    [
+        ("training", 20, "the memory ran out in training: give a smaller --batch-size than 64"),  # of 34 steps
+        ("training undefended", 5, "ran out in attacking what was trained: .*; the trained model is in .*model.keras"),
+    ],
+)
+def test_where_memory_runs_out_a_training_can_be_gone_on_with(tmp_path, saved_model, tiny_job, stage, after, message):
+    output = tmp_path / "model"
+    with pytest.raises(OutOfMemoryError, match=message):
+        train(tiny_job, output, progress=OutOfMemory(stage, after))
+    assert list((training_folder(output) / "checkpoint").glob("epoch-*"))
+    assert not output.exists()
+    card = train(tiny_job, output, resume=True)
+    assert card.evaluation == read_card(saved_model).evaluation
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
