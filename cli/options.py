@@ -46,19 +46,6 @@ class Epsilons(click.ParamType):
         return tuple(round(start + number * step, 10) for number in range(count))
 
 
-class Devices(click.ParamType):
-    """A number of devices from 1 on, or all: None."""
-
-    name = "number or all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all":
-            return None
-        if not (str(value).isascii() and str(value).isdigit() and int(value) > 0):
-            self.fail(f"{value!r} is neither a number from 1 on nor all.", param, ctx)
-        return int(value)
-
-
 class Regularizer(click.ParamType):
     """A regularizer of ours by its name, or MODULE:CLASS of a module in the working folder."""
 

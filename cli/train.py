@@ -11,12 +11,13 @@ from typing import Any
 
 import rich_click as click
 
-from erkeras import data, recipes, saved, training
+from erkeras import cluster, data, recipes, saved, training
 from erkeras.errors import InputError
 from erkeras.recipes import DEFENSES, NETWORK_NAMES, RECIPE_NAMES, Recipe, network_kind
 from erkeras.saved import Card
 
 from . import console
+from .devices import check_where, several
 from .options import (
     COUNT,
     HOW_MANY,
@@ -27,7 +28,6 @@ from .options import (
     SEED_RANGE,
     WHAT,
     WHERE_TO,
-    Devices,
     FiniteFloat,
     Network,
     Regularizer,
@@ -201,20 +201,7 @@ RECIPE = "Instead of what the recipe says"
     panel=RECIPE,
     help="Train in mixed bfloat16, which a GPU runs faster. The trained model computes in float32.",
 )
-@click.option(
-    "--devices",
-    type=Devices(),
-    default="1",
-    show_default=True,
-    panel=HOW_MANY,
-    help="Share each batch among so many GPUs, or without any among parts of the processor; all for all GPUs.",
-)
-@click.option(
-    "--synchronized",
-    is_flag=True,
-    panel=HOW_MANY,
-    help="Take BatchNorm's statistics over the whole batch that devices share, not over each one's part.",
-)
+@several
 @click.option(
     "--limit",
     type=COUNT,
@@ -269,6 +256,8 @@ def train(
     deterministic: bool,
     devices: int | None,
     synchronized: bool,
+    workers: int | None,
+    address: str | None,
     modules: tuple[str, ...],
     **overrides: Any,
 ) -> None:
@@ -288,8 +277,7 @@ def train(
         kind = "" if recipe_name == "default" else f"-{recipe_name}"
         output = Path("saved_models") / f"{folder_name(dataset)}-{defense}{kind}"
     place = recipes.find_place(os.environ)
-    if synchronized and devices == 1 and place is None:
-        raise InputError("--synchronized was given, and has no effect on one device: give --devices, or leave it out.")
+    check_where(place, devices, synchronized, workers, address)
     job = recipes.Job(
         dataset=dataset,
         recipe=recipe,
@@ -301,11 +289,12 @@ def train(
         compact=compact,
         deterministic=deterministic,
         devices=devices,
-        workers=place.workers if place else 1,
+        workers=place.workers if place else workers or 1,
         synchronized=synchronized,
         command=shlex.join(["erkeras", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
     )
     chief = place is None or place.worker == 0
+    card: Card | None
     done = training.check_output(output, job, resume, chief)
     if not done:
         console.load_tensorflow()
@@ -314,7 +303,10 @@ def train(
             training.check_code_size(recipe)
     try:
         with console.RichProgress() as progress:
-            card = training.train(job, output, resume, progress if chief else None)
+            if workers and workers > 1:
+                card = cluster.train_on_cluster(job, output, address, resume, progress)
+            else:
+                card = training.train(job, output, resume, progress if chief else None)
     except KeyboardInterrupt:
         console.messages.print("The same command with --resume goes on from the last checkpoint.")
         raise

@@ -51,10 +51,10 @@ def train_on_cluster(
     job, output = training.pinned(job), output.absolute()
     if training.check_output(output, job, resume):
         return saved.read_card(output)
-    make_folder(output.parent)
     with connected(cluster), tempfile.TemporaryDirectory(prefix="erkeras-") as folder:
         check_versions()
         gpus = _gpus(job)
+        make_folder(output.parent)
         messages = ray.remote(num_cpus=0)(_Messages).remote()
         over = threading.Event()
         listener = threading.Thread(target=_listen, args=(messages, progress or Progress(), over), daemon=True)
@@ -179,7 +179,8 @@ class _Reporter(Progress):
     """Sends what the chief hears to the command, twice a second at most."""
 
     def __init__(self, messages: Any) -> None:
-        self._messages, self._waiting, self._sent = messages, [], 0.0
+        self._messages, self._sent = messages, 0.0
+        self._waiting: list[tuple[Any, ...]] = []
 
     def stage(self, name: str, total: int) -> None:
         self._waiting.append(("stage", name, total))

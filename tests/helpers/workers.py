@@ -27,9 +27,18 @@ from erkeras.training.loop import fit_on_workers
 _LONGEST = 120
 #: Without BatchNorm and with SGD, so that the weights of several processes are those of one, to rounding.
 RECIPE = Recipe(
-    "digits", 8, 2, 400, 0.1, steps=1, optimizer="sgd", learning_rate=0.1, coefficient=0.0, averaging=0.9,
+    "workers:network", 8, 2, 400, 0.1, steps=1, optimizer="sgd", learning_rate=0.1, coefficient=0.0, averaging=0.9,
     keep_best=True, augment=True,
 )  # fmt: skip
+
+
+def network(image_shape, code_size):
+    """An encoder that is traced soon."""
+    return keras.Sequential([keras.Input(image_shape), keras.layers.Flatten(), keras.layers.Dense(code_size)])
+
+
+#: Before any fork.
+DATASET = data.load_dataset("digits")
 
 
 class KillsItself(Progress):
@@ -50,7 +59,7 @@ def weights(model):
 
 def alone(folder):
     """Trains in one process by `fit`, and by the loop of workers."""
-    job, dataset = Job("digits", RECIPE), data.load_dataset("digits")
+    job, dataset = Job("digits", RECIPE), DATASET
     checkpoint = Checkpoint(folder / "of-one")
     np.savez(folder / "one.npz", **weights(training.fit_model(job, dataset, checkpoint)))
     (folder / "one.json").write_text(json.dumps(checkpoint.history))
@@ -75,11 +84,10 @@ def worker(folder, name, dies_after=None):
     job = Job("digits", RECIPE, workers=2)
     devices = training.find_devices(job)
     number = devices.place.worker
-    dataset = data.load_dataset("digits")
     checkpoint = training.checkpoint_in(folder / "killed" if name == "resumed" else folder / name, 1e9, devices)
     progress = KillsItself(dies_after) if dies_after and number == 1 else None
     with workers.told_when_one_leaves():
-        model = training.fit_model(job, dataset, checkpoint, progress, devices=devices)
+        model = training.fit_model(job, DATASET, checkpoint, progress, devices=devices)
     np.savez(folder / f"{name}-{number}.npz", **weights(model))
 
 
