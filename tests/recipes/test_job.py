@@ -20,6 +20,9 @@ def test_its_defaults_are_those_of_the_command():
         "features": "combined",
         "compact": False,
         "deterministic": True,
+        "devices": 1,
+        "workers": 1,
+        "synchronized": False,
         "command": "",
     }
 
