@@ -81,6 +81,9 @@ GOLDEN = Card(
         features="code",
         compact=True,
         deterministic=False,
+        devices=3,
+        workers=2,
+        synchronized=True,
         command="erkeras train --dataset digits --defense er-trades --output saved_models/golden",
     ),
     training=TrainingEntry(
@@ -90,6 +93,7 @@ GOLDEN = Card(
         warnings=("It overfits.",),
         generator_last_epoch={"wasserstein_distance": 1.5},
         code_size=24,
+        replicas=6,
     ),
     evaluation=ReportEntry(
         split="test",
