@@ -73,9 +73,13 @@ def train_on_cluster(
 
 
 def _run(job: Job, output: Path, messages: Any, gpus: int, folder: str) -> None:
-    from ray import train  # takes seconds
-    from ray.train.tensorflow import TensorflowTrainer
-
+    try:
+        from ray import train  # takes seconds
+        from ray.train.tensorflow import TensorflowTrainer
+    except ImportError as error:
+        raise InputError(
+            f"Ray Train cannot be loaded ({first_line(error)}): pip install 'erkeras[cluster]'."
+        ) from error
     resources = {"CPU": 1.0, **({"GPU": float(gpus)} if gpus else {})}
     trainer = TensorflowTrainer(
         _work,
