@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "colour.py"
@@ -31,9 +32,10 @@ def colour(folder, *options):
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_it_trains_attacks_and_goes_on(tmp_path):
     tiny_imagenet(tmp_path / "set")
-    small = ["--epochs", "1", "--batch-size", "8", "--limit", "3", "--width", "4", "--attack", "fgsm"]
+    small = ["--epochs", "1", "--batch-size", "8", "--limit", "3", "--width", "16", "--attack", "fgsm"]
     options = ["--dataset", "tiny_imagenet:set", "--defense", "er-classifier", *small, "--json", "figures.json"]
     found = colour(tmp_path, *options)
     assert found.returncode == 0, found.stderr

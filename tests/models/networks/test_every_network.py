@@ -36,7 +36,13 @@ SIDES = {
     "wide-resnet28-10": [32, 64, 96],
     "wide-resnet34-10": [32],
 }
-CASES = [(name, side) for name, sides in SIDES.items() for side in sides]
+#: One of each family; the others take minutes.
+FAMILIES = [("mnist-deep", 28), ("stl10", 96), ("vgg16", 32), ("preact-resnet18", 32)]
+CASES = [
+    pytest.param(name, side, marks=[] if (name, side) in FAMILIES else pytest.mark.slow)
+    for name, sides in SIDES.items()
+    for side in sides
+]
 
 
 def narrow(network, kept):
@@ -115,7 +121,16 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
-@pytest.mark.parametrize("cases", [CASES[:9], CASES[9:12], CASES[12:]], ids=["plain", "preact", "wide"])
+ALL = [(name, side) for name, sides in SIDES.items() for side in sides]
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(FAMILIES, id="families"),
+        *(pytest.param(part, id=part[0][0], marks=pytest.mark.slow) for part in (ALL[:9], ALL[9:12], ALL[12:])),
+    ],
+)
 def test_exported_they_answer_where_erkeras_is_not(cases, tmp_path):
     """All in one process of its own."""
     for name, side in cases:
