@@ -81,9 +81,7 @@ def show(options: argparse.Namespace, results: dict[str, list[dict[str, float]]]
     attacks = [statistics.median(found["attacks"] for found in results[name]) for name in results]
     # The workers' seconds of attacks run side by side.
     attacked = attacks[1] / options.workers
-    print(
-        f"ratio of images a second, attacks alone: {attacks[0] / attacked:.2f}; with every start: {alone / together:.2f}"
-    )
+    print(f"ratio of images a second: {attacks[0] / attacked:.2f} in attacks, {alone / together:.2f} in all")
     print(f"seconds outside attacks: {alone - attacks[0]:.1f} and {together - attacked:.1f}")
     print(f"more for each part: {(together - attacked - (alone - attacks[0])) / parts:.2f} s")
 
