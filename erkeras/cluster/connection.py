@@ -23,6 +23,8 @@ ray: Any = lazy_loader.load("ray")
 
 #: Packages that must be the same everywhere: the record says which made it.
 _PACKAGES = ("erkeras", "tensorflow", "keras", "numpy")
+#: Nobody is told of its use; what it prints about GPUs is of no use.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 #: Seconds in which an address, and then each machine of a cluster, must answer.
 _ANSWER, _START = 5, 120
 #: Bytes of a folder in which Ray's own has room: the path of a socket may have 107, and 88 of them are added.
@@ -45,8 +47,7 @@ def connected(cluster: str | None) -> Iterator[str | None]:
     if importlib.util.find_spec("ray") is None:
         raise InputError("workers were asked for and Ray is not installed: pip install 'erkeras[cluster]'.")
     address = None if cluster is None else _address(cluster)
-    # Nobody is told of its use; what it prints about GPUs is of no use.
-    with _environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}):
+    with _environment(_QUIET):
         if ray.is_initialized():
             yield None
             return
@@ -135,13 +136,14 @@ def _started_here() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    if address != "auto":
-        _check_listening(address)
+    address = _found(address)
+    _check_listening(address)
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         _init(
             f"the Ray cluster {address} cannot be joined from this machine",
-            "see that it runs, that ray start --address was run here, and that both have the same Ray and Python",
+            "see that it runs, that ray start --address was run here, that both have the same Ray and Python, and that "
+            "RAY_AUTH_MODE and its token are the cluster's",
             address=address,
         )
         yield
@@ -152,6 +154,19 @@ def _init(failure: str, remedy: str, **options: Any) -> None:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray raises what it likes
         raise InputError(f"{failure} ({first_line(error)}): {remedy}.") from error
+
+
+def _found(address: str) -> str:
+    """Finds the address that stands behind "auto"."""
+    if address != "auto":
+        return address
+    try:
+        found: str | None = ray._private.services.canonicalize_bootstrap_address(address)
+    except (ConnectionError, ValueError):
+        found = None
+    if found is None:
+        raise InputError("this machine is in no Ray cluster: run ray start on it, or give --cluster HOST:PORT.")
+    return found
 
 
 def _check_listening(address: str) -> None:

@@ -1,5 +1,6 @@
 """The way to Ray, where there is none. What needs a Ray that runs is in test_workers.py."""
 
+import importlib
 import importlib.util
 import socket
 import time
@@ -37,3 +38,9 @@ def test_an_address_where_no_ray_listens_is_refused_within_seconds(listens, at_h
         started = time.monotonic()
         refused(run("attack", *MODEL, "--cluster", address), f"no Ray cluster answers at {address}: give HOST:PORT")
     assert time.monotonic() - started < 30
+
+
+def test_auto_on_a_machine_of_no_cluster_is_refused(at_home, monkeypatch):
+    services = importlib.import_module("ray._private.services")
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda address: None)
+    refused(run("attack", *MODEL, "--cluster", "auto"), "this machine is in no Ray cluster: run ray start on it")

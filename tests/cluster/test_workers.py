@@ -6,14 +6,12 @@ import re
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 
 from erkeras.attacks import FGSM
 from erkeras.cluster import Workers, connection
 from erkeras.cluster import workers as module
-from erkeras.data import Split
 from erkeras.errors import InputError
 from erkeras.evaluation import Evaluation, Subject
 from erkeras.progress import Progress
@@ -23,7 +21,6 @@ from helpers.deaths import DiesOnce
 from helpers.evaluations import contents, figures
 
 THREAT = ThreatModel("l_inf", 0.1)
-MODEL = ["linear.keras", "--dataset", "digits", "--epsilon", "0.05"]
 
 
 def processes_below(ancestor):
@@ -96,55 +93,15 @@ def test_the_record_has_the_same_bytes_whoever_dies_or_presses_ctrl_c(workers, s
     assert all(seconds > 0 for result in results for seconds in result["seconds"].values())
 
 
-def test_the_commands_attack_and_verify_by_workers_with_a_layer_of_ones_own(workers, at_home):
-    arguments = ["--steps", "3", "--restarts", "1", "--limit", "150", "--import", "halved_of_test"]
-    result = run("attack", *MODEL, *arguments, "--workers", 1, "--record", "by_worker")
-    assert result.exit_code == 0, result.output
-    result = run("attack", *MODEL, *arguments, "--record", "alone")
-    assert result.exit_code == 0, result.output
-    assert contents(at_home / "by_worker") == contents(at_home / "alone")
-    again = ["--import", "halved_of_test", "--again", "20"]
-    result = run("verify", "by_worker", *again, "--workers", 1)
-    assert result.exit_code == 0, result.output
-    assert "20 images attacked again, with the same end" in result.output
-
-
-def test_what_an_attack_refuses_is_refused_as_by_one_process(workers, subject, tmp_path):
-    split = Split(np.zeros((20, 4, 4, 1), np.float32), np.zeros(20, np.int32), np.arange(20))
-    made = Evaluation(subject, [FGSM(THREAT)], dataset="digits", images=split, record=tmp_path / "record")
-    sentences = []
-    for hands in (workers, None):
-        with pytest.raises(InputError) as caught:
-            made.run(workers=hands)
-        sentences.append(str(caught.value))
-    assert sentences[0] == sentences[1]
-    assert "the model does not take images of shape (4, 4, 1)" in sentences[0]
-    assert not (tmp_path / "record").exists()
-
-
 def test_a_model_in_memory_is_refused(workers):
     made = Evaluation(lambda images: images, [FGSM(THREAT)], dataset="digits")
     with pytest.raises(InputError, match="workers were asked for and model is no model on disk: save it"):
         made.run(workers=workers)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["attack", "linear.keras", "--dataset", "digits", "--epsilon", "1", "--workers", "1000"],
-            "1000 workers were asked for and there are",
-        ),
-        (
-            ["attack", "linear.keras", "--workers", "1", "--naive"],
-            "--workers or --cluster was given with",
-        ),
-        (["verify", "linear.keras", "--cluster", "auto"], "--workers or --cluster was given without --again: add it"),
-        (["attack", "linear.keras", "--workers", "0"], "0 is not in the range x>=1"),
-    ],
-)
-def test_bad_input_is_one_sentence(workers, at_home, arguments, message):
-    refused(run(*arguments), message)
+def test_more_workers_than_processors_are_refused(workers, at_home):
+    model = ["linear.keras", "--dataset", "digits", "--epsilon", "0.05"]
+    refused(run("attack", *model, "--workers", 1000), "1000 workers were asked for and there are")
 
 
 def test_machines_of_other_versions_are_named(workers, monkeypatch):
