@@ -73,7 +73,7 @@ class Network(click.ParamType):
         if kind == "file":
             saved.find_model(Path(value))
         elif value not in NETWORK_NAMES and not (kind == "function" and name.isidentifier() and _is_module(module)):
-            if Path(value).exists():
+            if value and Path(value).exists():
                 raise InputError(
                     f"{value} is no .keras file: give FILE.keras, as model.save('FILE.keras') of Keras writes it, or "
                     "the model.keras of a folder that erkeras train wrote."
