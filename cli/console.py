@@ -34,7 +34,7 @@ def load_tensorflow(for_attacks: bool = False) -> None:
     """Imports TensorFlow, which takes seconds, under a status line and without its log noise.
 
     Args:
-        for_attacks: leave processors for several internal batches at once; see `erkeras.attacks.runner`.
+        for_attacks: leave processors for several internal batches at once; see `erkeras.attacks.streams`.
     """
     if "tensorflow.python" in sys.modules:
         return

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import gaussian_kde
@@ -61,6 +63,17 @@ def test_limit_draws_points_of_each_class(points):
     assert all(tuple(row) in known for row in densities.centres[25:50])
     again = ClassDensities.fit(features, labels, 3, limit=25, seed=1)
     np.testing.assert_array_equal(again.centres, densities.centres)
+
+
+def test_fitting_takes_little_more_memory_than_the_features_again():
+    """What has all digits is of one class at a time; the centres and a copy have half."""
+    features, labels = np.random.default_rng(0).normal(size=(4000, 300)), np.arange(4000) % 10
+    tracemalloc.start()
+    densities = ClassDensities.fit(features, labels, 10, bandwidth=1.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * features.nbytes
+    assert densities.centres.nbytes == features.nbytes // 2
 
 
 def test_a_class_without_images_is_refused(points):
