@@ -70,7 +70,7 @@ def test_what_one_function_makes_has_one_digest(build):
         (difference, {"swapped": True}),
         (silent, {"units": 4}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_other_layers_or_connections_have_another(build, changes):
     assert architecture_digest(build()) != architecture_digest(build(**changes))
