@@ -19,7 +19,8 @@ def asked(monkeypatch):
         def __init__(self, count, address):
             found.append((count, address))
 
-        def hold(self, subject, with_detector):
+        def hold(self, subject, with_detector, jit_compile="auto"):
+            assert jit_compile == "auto"
             found.append((subject.name, with_detector))
             return ThisProcess(subject.load(with_detector))
 

@@ -116,7 +116,7 @@ def test_killed_before_the_first_part_it_leaves_no_record(saved_model, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_memory_runs_out_the_record_keeps_what_it_has(straight, saved_model, tmp_path):
+def test_where_memory_runs_out_the_record_keeps_what_it_has(straight, saved_model, tmp_path, several_parts):
     class Full(KilledAfter):
         def advance(self, units, note=""):
             try:
@@ -125,7 +125,7 @@ def test_where_memory_runs_out_the_record_keeps_what_it_has(straight, saved_mode
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor") from None
 
     folder = tmp_path / "record"
-    with pytest.raises(OutOfMemoryError, match=r"^the memory ran out in attacking: free memory, or give a smaller "):
+    with pytest.raises(OutOfMemoryError, match=r"^the memory ran out in attacking: give a smaller internal batch; "):
         evaluation(saved_model, record=folder).run(Full(1))
     assert folder.exists()
     assert figures(evaluation(saved_model, record=folder, resume=True).run()) == figures(straight[1])

@@ -207,6 +207,7 @@ def test_a_purified_classifier_is_attacked_by_less_and_has_no_detector(purified_
     assert "ER-Detector" not in text
 
 
+@pytest.mark.usefixtures("deterministic_again")
 def test_a_generator_interrupted_and_resumed_is_the_same(tmp_path, purified_model, purified_job):
     class StopInGenerator(Progress):
         left = None
