@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from erkeras.data.arrays import read_arrays, read_shape
 from erkeras.data.decoding import SUFFIXES, decode_image, list_images, read_size, wrong_size
 from erkeras.data.storage import ImageFiles, check_size, fits
 from erkeras.errors import InputError
+from erkeras.processors import available_processors
 from erkeras.stored import Pixels, StoredPixels
 
 
@@ -37,7 +37,7 @@ def read_images(paths: list[Path], channels: int) -> Pixels:
             else:
                 check_size(paths[row], (*read_size(paths[row]), channels), paths[0], files.image_shape)
 
-    workers = os.cpu_count() or 1
+    workers = available_processors()
     with ThreadPoolExecutor(workers) as threads:  # Pillow decodes outside the interpreter's lock
         for _ in threads.map(read, np.array_split(np.arange(len(paths)), workers)):
             pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from erkeras.data.dataset import Split
+from erkeras.processors import available_processors
 from erkeras.randomness import AugmentationStream, fold_in, integers, row_keys, uniform
 from erkeras.stored import StoredPixels
 
@@ -64,7 +64,7 @@ def training_batches(
     epochs = tf.data.Dataset.counter(first_epoch, dtype=tf.int32)
     rows = epochs.flat_map(epoch_rows).skip(first_step)
     if stored:
-        return rows.map(batch, num_parallel_calls=os.cpu_count() or 1, deterministic=True).prefetch(2)
+        return rows.map(batch, num_parallel_calls=available_processors(), deterministic=True).prefetch(2)
     return rows.map(batch).prefetch(tf.data.AUTOTUNE)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from erkeras.errors import InputError
+from erkeras.processors import available_processors
 from erkeras.recipes import Job, Place
 from erkeras.training.workers import join
 
@@ -113,7 +113,7 @@ def _hide_others(count: int | None) -> None:
 
 def _processors(count: int | None) -> list[str]:
     """Divides the processor into logical devices, which share its cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_processors()
     if count is not None and count > cores:
         raise InputError(
             f"{count} devices were asked for, and TensorFlow finds no GPU and {cores} cores of a processor: give "

@@ -94,7 +94,7 @@ import sys
 from erkeras.data import check_dataset, load_dataset
 import erkeras.data.tiny_imagenet
 load_dataset("digits")
-ground = ("errors", "files", "pixels", "randomness", "registration", "stored", "versions")
+ground = ("errors", "files", "pixels", "processors", "randomness", "registration", "stored", "versions")
 known = {"erkeras", "erkeras.data", *(f"erkeras.{name}" for name in ground)}
 loaded = {name for name in sys.modules if name.startswith("erkeras")}
 print(sorted(name for name in loaded - known if not name.startswith("erkeras.data.")))
