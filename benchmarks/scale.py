@@ -95,7 +95,7 @@ def overhead(options: argparse.Namespace, parts: int = 16) -> float:
     with Workers(1) as crew:
         made = Evaluation(options.model, "fgsm", dataset=options.dataset, limit=parts * PART)
         attacker = crew.hold(made.subject, False)
-        attacker.begin(made.images, tuple(made.attacks), 0, Progress())
+        attacker.begin(made.images, tuple(made.attacks), 0, PART, Progress())
         times, attacked = [time.perf_counter()], []
         for finished in attacker.attack(range(0, len(made.images), PART)):
             times.append(time.perf_counter())
