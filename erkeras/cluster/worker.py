@@ -31,7 +31,7 @@ from erkeras.progress import Progress
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker has to know, which travels to it once.
+    """Holds what a worker has to know. It travels to each worker once.
 
     Attributes:
         subject: the model, found; its files are below.
