@@ -78,6 +78,14 @@ def look_once(
             warnings.warn(sentence, RobustnessWarning, stacklevel=4)
 
 
+def unconfirmed_sentence(name: str, count: int) -> str:
+    """Says how many images an attack broke that a plain pass has right again; see `Attacked.unconfirmed`."""
+    return (
+        f"{name} broke {count} images while it searched, and the model is right about them when it classifies them "
+        "again (it is randomised, or rounds otherwise there): they count as standing."
+    )
+
+
 def _length(outputs: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.where(np.isfinite(outputs), outputs, 0), axis=1)
 

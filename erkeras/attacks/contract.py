@@ -49,6 +49,8 @@ class Attacked:
             the threat model.
         answered: bool `[n]`, false where the model gave what is no number for an image that was tried: neither a
             success nor robust.
+        unconfirmed: bool `[n]`, true where an attempt broke the image and a plain pass has it right again, as where the
+            model is randomised, or rounds otherwise there: no success.
         wrong_when_clean: bool `[n]`, true where that was so from the start.
         predictions: int32 `[n]`, the model's label for `images`.
         clean_predictions: int32 `[n]`, its label for the images as they came.
@@ -62,6 +64,7 @@ class Attacked:
     images: np.ndarray
     success: np.ndarray
     answered: np.ndarray
+    unconfirmed: np.ndarray
     wrong_when_clean: np.ndarray
     predictions: np.ndarray
     clean_predictions: np.ndarray
@@ -88,6 +91,7 @@ class Attacked:
         for name in ("images", "success", "predictions", "distance"):
             merged[name][rows] = getattr(other, name)
         merged["answered"][rows] &= other.answered
+        merged["unconfirmed"][rows] = (self.unconfirmed[rows] | other.unconfirmed) & ~other.success
         merged["queries"][rows] += other.queries
         merged["gradients"][rows] += other.gradients
         return Attacked(**merged, outputs=self.outputs)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from erkeras.attacks.checks import look_once
+from erkeras.attacks.checks import look_once, unconfirmed_sentence
 from erkeras.attacks.contract import Attacked, Batch, Steps
 from erkeras.attacks.devices import fitting_batch
 from erkeras.attacks.losses import is_answer
@@ -62,12 +62,14 @@ def run(
     outputs[touched] = victim.outputs_for(work.found[touched], attack.knowledge, internal_batch)
     distance = _distances(attack.threat, work.found, images)
     success = attack.broken(labels, outputs).numpy() & attack.threat.allows(distance)
-    _tell_of_rounding(work.broken & ~success, attack)
+    unconfirmed = work.broken & ~success
+    _tell_of(unconfirmed, attack)
     forward, backward = attack.passes
     return Attacked(
         images=work.found,
         success=success,
         answered=work.answered,
+        unconfirmed=unconfirmed,
         wrong_when_clean=wrong,
         predictions=attack.predictions(outputs).numpy(),
         clean_predictions=attack.predictions(clean).numpy(),
@@ -177,14 +179,9 @@ def _run_all(work: Callable[[Slots], None], streams: list[Slots], stopped: threa
             stopped.set()
 
 
-def _tell_of_rounding(lost: np.ndarray, attack: Steps) -> None:
-    if lost.any():
-        warnings.warn(
-            f"{attack.name} broke {lost.sum()} of {len(lost)} images while it searched, and the model is right about "
-            "them when it classifies them again (it is randomised, or rounds otherwise there): they count as standing.",
-            RobustnessWarning,
-            stacklevel=4,
-        )
+def _tell_of(unconfirmed: np.ndarray, attack: Steps) -> None:
+    if unconfirmed.any():
+        warnings.warn(unconfirmed_sentence(attack.name, int(unconfirmed.sum())), RobustnessWarning, stacklevel=4)
 
 
 def _check_labels(labels: np.ndarray, classes: int) -> None:

@@ -43,11 +43,13 @@ class Finished(NamedTuple):
         start: position of its first image.
         examples: what became of each image.
         seconds: how long each attack took.
+        unconfirmed: how many images each attack broke that a plain pass has right again; see `Attacked`.
     """
 
     start: int
     examples: Examples
     seconds: tuple[float, ...]
+    unconfirmed: tuple[int, ...]
 
 
 class Attacker(abc.ABC):
@@ -184,7 +186,7 @@ def attack_part(
         part: images, labels and original indices.
         attacks, seed, internal_batch, progress: as for an `Attacker`.
     """
-    seconds = [0.0] * len(attacks)
+    seconds, unconfirmed = [0.0] * len(attacks), [0] * len(attacks)
     images, labels = part.images, part.labels
     broken_by = np.full(len(part), STANDING, np.int32)
     clean_predictions = predictions = np.zeros(len(part), np.int32)
@@ -206,6 +208,7 @@ def attack_part(
             progress=progress,
         )
         seconds[number] += time.perf_counter() - started
+        unconfirmed[number] += int(result.unconfirmed.sum())
         if number == 0:
             clean_predictions, predictions = result.clean_predictions, result.predictions.copy()
             broken_by[result.wrong_when_clean] = WRONG_WHEN_CLEAN
@@ -217,4 +220,4 @@ def attack_part(
     examples = Examples(
         part.indices, labels, clean_predictions, broken_by, predictions, distance, queries, gradients, found
     )
-    return Finished(start, examples, tuple(seconds))
+    return Finished(start, examples, tuple(seconds), tuple(unconfirmed))

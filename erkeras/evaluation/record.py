@@ -130,8 +130,12 @@ class Record:
             raise InputError(f"{path} has {len(rows)} lines for {wanted} images: give a whole record.")
         return self._arrays(rows)
 
-    def append(self, examples: Examples, seconds: list[float]) -> None:
-        """Adds examples, in the place of a line that was cut off; `seconds` are those of each attack so far.
+    def append(self, examples: Examples, seconds: Sequence[float], unconfirmed: Sequence[int] = ()) -> None:
+        """Adds examples, in the place of a line that was cut off.
+
+        Args:
+            examples: those that follow.
+            seconds, unconfirmed: of each attack so far; see `Finished`.
 
         Raises:
             InputError: where they cannot be written; the record then goes on from the last whole one.
@@ -148,12 +152,24 @@ class Record:
                 lines.write("".join(f"{json.dumps(line)}\n" for line in as_lines(examples, self.names)).encode())
                 lines.flush()
                 os.fsync(lines.fileno())
-        self.write_result({"seconds": dict(zip(self.names, seconds, strict=True))})
+        self.write_result(self.so_far(seconds, unconfirmed))
 
     def seconds(self) -> list[float]:
         """Gives the seconds that `append` was given last; zeros before."""
         known = self.result().get("seconds", {})
         return [known.get(name, 0.0) for name in self.names]
+
+    def unconfirmed(self) -> list[int]:
+        """Gives the numbers of unconfirmed images that `append` was given last; zeros before."""
+        known = self.result().get("unconfirmed", {})
+        return [known.get(name, 0) for name in self.names]
+
+    def so_far(self, seconds: Sequence[float], unconfirmed: Sequence[int]) -> dict[str, Any]:
+        """Makes the figures of a result that are known before the end; without unconfirmed images none is named."""
+        found: dict[str, Any] = {"seconds": dict(zip(self.names, seconds, strict=True))}
+        if any(unconfirmed):
+            found["unconfirmed"] = dict(zip(self.names, unconfirmed, strict=True))
+        return found
 
     def result(self) -> dict[str, Any]:
         """Reads the figures so far.

@@ -62,6 +62,7 @@ class _Result(TypedDict):
     """What `result.json` has."""
 
     seconds: NotRequired[dict[str, float]]
+    unconfirmed: NotRequired[dict[str, _Count]]
     summary: NotRequired[dict[str, Any]]
 
 

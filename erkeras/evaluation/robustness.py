@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from erkeras.attacks import Attack
+from erkeras.attacks.checks import unconfirmed_sentence
 from erkeras.data import Split
 from erkeras.errors import InputError, RobustnessWarning
 from erkeras.evaluation.attacker import Attacker, Finished, ThisProcess
@@ -142,6 +143,7 @@ def evaluate_robustness(
         internal_batch = attacker.fitting_batch(split.take(np.arange(1)).images)
     parts = [record.read()] if record else []
     seconds = record.seconds() if record else [0.0] * len(chosen)
+    unconfirmed = record.unconfirmed() if record else [0] * len(chosen)
     known = sum(len(part) for part in parts)
     report = _Report(progress or Progress(), stage, len(split), sum(attack.work for attack in chosen), parts)
     with contextlib.closing(attacker):
@@ -151,18 +153,19 @@ def evaluate_robustness(
         for finished in _in_order(attacker.attack(starts), known):
             parts.append(finished.examples)
             seconds = [before + more for before, more in zip(seconds, finished.seconds, strict=True)]
+            unconfirmed = [before + more for before, more in zip(unconfirmed, finished.unconfirmed, strict=True)]
             report.standing(parts)
             if record:
-                record.append(parts[-1], seconds)
+                record.append(parts[-1], seconds, unconfirmed)
     examples = Examples.join(parts)
     warnings = [*look.warnings, *check_result(examples, chosen)]
     for sentence in warnings:
         python_warnings.warn(sentence, RobustnessWarning, stacklevel=2)
+    # Whoever called the attack was warned of these then.
+    warnings += [unconfirmed_sentence(name, count) for name, count in zip(names, unconfirmed, strict=True) if count]
     result = Robustness(chosen, examples, look.outputs, tuple(seconds), tuple(warnings))
     if record:
-        record.finish(
-            {"seconds": dict(zip(names, seconds, strict=True)), "summary": dataclasses.asdict(result.summary())}
-        )
+        record.finish({**record.so_far(seconds, unconfirmed), "summary": dataclasses.asdict(result.summary())})
     return result
 
 

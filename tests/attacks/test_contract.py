@@ -39,6 +39,7 @@ FIELDS = {
     "images": np.float32,
     "success": np.bool_,
     "answered": np.bool_,
+    "unconfirmed": np.bool_,
     "wrong_when_clean": np.bool_,
     "predictions": np.int32,
     "clean_predictions": np.int32,
@@ -314,6 +315,7 @@ def attacked_of(images, success, queries):
         images=np.array(images, np.float32).reshape(count, 1, 1, 1),
         success=np.array(success),
         answered=np.ones(count, bool),
+        unconfirmed=np.array(images) % 2 == 0,
         wrong_when_clean=np.zeros(count, bool),
         predictions=np.array(images, np.int32),
         clean_predictions=np.full(count, 9, np.int32),
@@ -329,6 +331,8 @@ def test_a_second_attack_replaces_what_was_found_and_adds_what_was_spent():
     both = first.followed_by(attacked_of([7, 8], [True, False], [1, 2]), np.array([2, 1]))
     assert both.images.ravel().tolist() == both.predictions.tolist() == both.distance.tolist() == [1, 8, 7]
     assert both.success.tolist() == [True, False, True]
+    # What the second broke is no longer unconfirmed; what either has left open is.
+    assert both.unconfirmed.tolist() == [False, True, False]
     assert both.queries.tolist() == [10, 22, 31]
     assert both.gradients.tolist() == [20, 44, 62]
     assert both.clean_predictions.tolist() == [9, 9, 9]

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from erkeras.attacks import APGD, PGD, Square
 from erkeras.data import Split
-from erkeras.evaluation import evaluate_robustness
+from erkeras.evaluation import Record, evaluate_robustness
 from erkeras.threat import ThreatModel
 
 THREAT = ThreatModel("l_inf", 0.1)
@@ -44,13 +44,23 @@ def test_nothing_is_said_of_a_plain_model(split):
     assert warnings(linear, split, PGD(THREAT, steps=3), APGD(THREAT, loss="dlr", targets=4, iterations=3)) == ()
 
 
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [(noisy, "The model is randomised"), (probabilities, "The model gives probabilities")],
-)
-def test_a_doubtful_model_is_named(model, split, said):
-    (sentence,) = warnings(model, split, PGD(THREAT, steps=3))
-    assert sentence.startswith(said)
+def test_probabilities_are_named(split):
+    (sentence,) = warnings(probabilities, split, PGD(THREAT, steps=3))
+    assert sentence.startswith("The model gives probabilities")
+
+
+def test_a_randomised_model_is_named_and_what_it_takes_back_is_counted(split, tmp_path):
+    settings = {"images": 150, "image_shape": [4, 4, 1], "attacks": [{"name": "pgd"}]}
+    attacks = [PGD(THREAT, steps=3)]
+    found = evaluate_robustness(noisy, split, attacks, record=Record.create(tmp_path / "record", settings))
+    randomised, taken_back = found.warnings
+    assert randomised.startswith("The model is randomised")
+    (count,) = Record.open(tmp_path / "record").unconfirmed()
+    assert 0 < count <= found.robust.sum()
+    assert taken_back.startswith(f"pgd broke {count} images while it searched, and the model is right about them")
+    # Whoever reads the record hears the same.
+    again = evaluate_robustness(noisy, split, attacks, record=Record.open(tmp_path / "record"))
+    assert again.warnings[1] == taken_back
 
 
 def test_masked_gradients_are_seen_twice(split):
