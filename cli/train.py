@@ -294,28 +294,32 @@ def train(
         command=shlex.join(["erkeras", *(argument for argument in sys.argv[1:] if argument != "--resume")]),
     )
     chief = place is None or place.worker == 0
-    card: Card | None
     done = training.check_output(output, job, resume, chief)
     if not done:
         console.load_tensorflow()
         saved.import_modules(modules)
         if overrides["code_size"]:
             training.check_code_size(recipe)
-    try:
-        with console.RichProgress() as progress:
-            if workers and workers > 1:
-                card = cluster.train_on_cluster(job, output, address, resume, progress)
-            else:
-                card = training.train(job, output, resume, progress if chief else None)
-    except KeyboardInterrupt:
-        console.messages.print("The same command with --resume goes on from the last checkpoint.")
-        raise
+    card = _train(job, output, resume, chief, address)
     if card is None:
         console.messages.print("This worker's part is done. The chief writes the model.")
         return
     if done:
         console.messages.print(f"{output} is complete; these are its figures.")
     show(card, output)
+
+
+def _train(job: recipes.Job, output: Path, resume: bool, chief: bool, address: str | None) -> Card | None:
+    """Trains here, as one of the workers of TF_CONFIG, or by workers that Ray starts."""
+    by_ray = job.workers > 1 and recipes.find_place(os.environ) is None
+    try:
+        with console.RichProgress() as progress:
+            if by_ray:
+                return cluster.train_on_cluster(job, output, address, resume, progress)
+            return training.train(job, output, resume, progress if chief else None)
+    except KeyboardInterrupt:
+        console.messages.print("The same command with --resume goes on from the last checkpoint.")
+        raise
 
 
 def _recipe(name: str, dataset: str, defense: str, overrides: dict[str, Any]) -> Recipe:

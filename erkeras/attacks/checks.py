@@ -11,7 +11,7 @@ import tensorflow as tf
 from erkeras.attacks.contract import Batch, Steps
 from erkeras.attacks.tensors import gradient_of
 from erkeras.attacks.victim import PROBABILITIES, SIGMOIDS, Victim
-from erkeras.errors import RobustnessWarning
+from erkeras.errors import InputError, RobustnessWarning
 
 #: Two passes may differ by this fraction of the logits' length before a model counts as randomised.
 _RANDOM = 1e-4
@@ -76,6 +76,16 @@ def look_once(
         if sentence not in victim.told:
             victim.told.append(sentence)
             warnings.warn(sentence, RobustnessWarning, stacklevel=4)
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raises InputError for labels that a model with so many classes does not have."""
+    # A model that gives labels does not say how many there are.
+    if labels.min() < 0 or 1 < classes <= labels.max():
+        raise InputError(
+            f"the labels run from {labels.min()} to {labels.max()}, and the model has {classes} outputs: "
+            f"give labels from 0 to {classes - 1}."
+        )
 
 
 def unconfirmed_sentence(name: str, count: int) -> str:

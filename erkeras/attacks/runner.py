@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from erkeras.attacks.checks import look_once, unconfirmed_sentence
+from erkeras.attacks.checks import check_labels, look_once, unconfirmed_sentence
 from erkeras.attacks.contract import Attacked, Batch, Steps
 from erkeras.attacks.devices import fitting_batch
 from erkeras.attacks.losses import is_answer
@@ -47,7 +47,7 @@ def run(
         clean = np.zeros((0, 2 * attack.outputs_per_class), np.float32)
     else:
         classes = clean.shape[1] // attack.outputs_per_class
-        _check_labels(labels, classes)
+        check_labels(labels, classes)
         _check_answers(clean)
         attack.check(classes, images.shape[1:])
         look_once(victim, images[:internal_batch], labels[:internal_batch], [attack], internal_batch)
@@ -182,15 +182,6 @@ def _run_all(work: Callable[[Slots], None], streams: list[Slots], stopped: threa
 def _tell_of(unconfirmed: np.ndarray, attack: Steps) -> None:
     if unconfirmed.any():
         warnings.warn(unconfirmed_sentence(attack.name, int(unconfirmed.sum())), RobustnessWarning, stacklevel=4)
-
-
-def _check_labels(labels: np.ndarray, classes: int) -> None:
-    # A model that gives labels does not say how many there are.
-    if labels.min() < 0 or 1 < classes <= labels.max():
-        raise InputError(
-            f"the labels run from {labels.min()} to {labels.max()}, and the model has {classes} outputs: "
-            f"give labels from 0 to {classes - 1}."
-        )
 
 
 def _check_answers(outputs: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from erkeras.attacks import Attack, Victim, as_victim, fitting_batch
-from erkeras.attacks.checks import check_model
+from erkeras.attacks.checks import check_labels, check_model
 from erkeras.attacks.streams import has_gpu, parallel_streams
 from erkeras.data import Split
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
@@ -162,6 +162,7 @@ def part_size(attacks: Sequence[Attack], internal_batch: int, streams: int) -> i
 def look_at(victim: Victim, first: Split, attacks: Sequence[Attack], internal_batch: int) -> Look:
     """Looks at a model on images; see `Attacker.begin`."""
     classes = victim.outputs_for(first.images, internal_batch=internal_batch).shape[1]
+    check_labels(first.labels, classes // attacks[0].outputs_per_class)
     for attack in attacks:
         attack.check(classes // attack.outputs_per_class, first.pixels.shape[1:])
     warnings = check_model(victim, first.images, first.labels, attacks, internal_batch)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import PGD, Victim, devices
+from erkeras.attacks.slots import compile_attack
 from erkeras.threat import ThreatModel
 from helpers.random_noise import model, noise_points
 
@@ -79,8 +80,6 @@ def test_a_gpu_compiles_the_loop_and_a_processor_does_not(on_gpu, points, monkey
 
 
 def _functions(victim, attack):
-    from erkeras.attacks.slots import compile_attack
-
     victim.functions(attack, compile_attack)
 
 

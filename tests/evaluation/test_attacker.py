@@ -3,10 +3,13 @@ import pytest
 import tensorflow as tf
 
 from erkeras.attacks import FGSM, PGD
+from erkeras.attacks.devices import WholeLoop
 from erkeras.data import Split
+from erkeras.errors import InputError
 from erkeras.evaluation import attacker, evaluate_robustness
 from erkeras.evaluation.examples import STANDING
 from erkeras.threat import ThreatModel
+from helpers.evaluations import evaluation
 
 THREAT = ThreatModel("l_inf", 0.2)
 
@@ -55,3 +58,25 @@ def test_larger_parts_waste_fewer_slots_and_give_the_same(monkeypatch):
     for name, value in vars(results[0]).items():
         np.testing.assert_array_equal(value, getattr(results[1], name), name)
     np.testing.assert_array_equal(results[0].broken_by == STANDING, odd == 1)
+
+
+def test_a_loop_that_xla_compiled_gives_the_same_verdicts(saved_model, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("erkeras.attacks.slots.WholeLoop", _watched(compiled))
+    found = [evaluation(saved_model, "pgd", limit=60, jit_compile=jit).run() for jit in (False, True)]
+    assert compiled == [False, True]
+    np.testing.assert_array_equal(found[0].robust, found[1].robust)
+
+
+def _watched(compiled):
+    def make(function, by_xla):
+        compiled.append(by_xla)
+        return WholeLoop(function, by_xla)
+
+    return make
+
+
+def test_labels_that_the_model_does_not_have_are_refused_before_the_first_look():
+    split = Split(np.zeros((3, 2, 2, 1), np.float32), np.array([0, 1, 2], np.int32), np.arange(3))
+    with pytest.raises(InputError, match="the labels run from 0 to 2, and the model has 2 outputs"):
+        evaluate_robustness(brightness, split, [PGD(THREAT, steps=1)])

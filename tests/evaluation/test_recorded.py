@@ -11,7 +11,6 @@ import tensorflow as tf
 
 import erkeras
 from erkeras.attacks import FGSM, PGD, AttackSettings, Victim
-from erkeras.attacks.devices import WholeLoop
 from erkeras.data import load_dataset
 from erkeras.errors import InputError, OutOfMemoryError
 from erkeras.evaluation import Record, Sample, verify_record
@@ -216,22 +215,6 @@ def test_an_internal_batch_of_ones_own_is_kept_and_verified_with(saved_model, tm
 def test_an_internal_batch_that_holds_no_image_is_refused(saved_model, internal_batch):
     with pytest.raises(InputError, match="internal_batch"):
         evaluation(saved_model, internal_batch=internal_batch)
-
-
-def test_a_loop_that_xla_compiled_gives_the_same_verdicts(saved_model, monkeypatch):
-    compiled = []
-    monkeypatch.setattr("erkeras.attacks.slots.WholeLoop", _watched(compiled))
-    found = [evaluation(saved_model, "pgd", limit=60, jit_compile=jit).run() for jit in (False, True)]
-    assert compiled == [False, True]
-    np.testing.assert_array_equal(found[0].robust, found[1].robust)
-
-
-def _watched(compiled):
-    def make(function, by_xla):
-        compiled.append(by_xla)
-        return WholeLoop(function, by_xla)
-
-    return make
 
 
 def test_another_model_is_refused_at_once(record, copy):
