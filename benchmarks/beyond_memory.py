@@ -2,8 +2,8 @@
 
     python benchmarks/beyond_memory.py --images 100000
 
-Ten classes of generated PNG images go into a temporary folder. `erkeras train` does a whole job on them, with a limit on
-the images that it keeps in memory. What it took at most is printed, with its seconds.
+Ten classes of generated PNG images go into a temporary folder. `erkeras train` does a whole job on them, with a limit
+on the images that it keeps in memory. What it took at most is printed, with its seconds.
 """
 
 from __future__ import annotations
