@@ -1,6 +1,8 @@
 # Each target makes .venv where there is none, and installs into it again when setup.cfg has changed.
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than there are processors: some tests wait for other processes.
+TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test lint bench clean
 
@@ -8,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/erkeras train --dataset digits --baseline --output saved_models/digits-er-classifier --resume
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -14,6 +14,9 @@ import pytest
 
 from helpers.shared import made_once, one_at_a_time
 
+# Keras makes millions of small objects that live on.
+gc.set_threshold(100_000, 50, 1000)
+
 
 def pytest_collection_modifyitems(items):
     """What takes long comes first, so that no worker ends alone with it: trainings, and what README and docs show."""

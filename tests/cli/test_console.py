@@ -71,6 +71,8 @@ def test_tensorflow_loads_without_its_noise():
         "from erkeras.cli import console\n"
         "console.load_tensorflow(for_attacks=True)\n"
         "assert 'tensorflow.python' in sys.modules\n"
+        "assert not {'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "import keras, matplotlib.pyplot, sklearn.cluster\n"
         "print('still heard', file=sys.stderr)\n"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

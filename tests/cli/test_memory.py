@@ -54,8 +54,7 @@ class Detecting(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 1], tf.float32, name="images")])
     def detect(self, images):
         count = tf.shape(images)[0]
-        side = tf.where(count < 3, count, 10**7)
-        found = tf.reduce_sum(tf.random.uniform([side, side]), axis=1)[:count]
+        found = tf.random.uniform([count]) + greedy.ask_for_memory(count > 2)
         return {name: found[:, None] if name == "probabilities" else found for name in SIGNATURES["detect"]}
 
 

@@ -15,8 +15,10 @@ import dataclasses, json, os, signal, sys
 from pathlib import Path
 import erkeras
 from erkeras.cluster import train_on_cluster
+from erkeras.data import load_dataset
 from erkeras.progress import Progress
 from erkeras.recipes import Job, Recipe
+from erkeras.training import fit_model
 
 def descendants():
     '''Processes that this one has started, and those that they have.'''
@@ -51,8 +53,8 @@ if __name__ == "__main__":
     recipe = Recipe("own:network", 8, 3, 100, 0.1, steps=1, optimizer="sgd", learning_rate=0.1, coefficient=0.0)
     job, heard = Job("digits", recipe, limit=20, restarts=1), Kills()
     train_on_cluster(dataclasses.replace(job, workers=2), Path("several"), None, progress=heard)
-    erkeras.train(job, Path("one"))
-    several, one = (erkeras.load(name).model.get_weights() for name in ("several", "one"))
+    one = fit_model(job, load_dataset("digits")).get_weights()
+    several = erkeras.load("several").model.get_weights()
     differences = [float(abs(first - second).max()) for first, second in zip(several, one)]
     left = [pid for pid in descendants()]
     print(json.dumps([heard.killed, heard.stages, max(differences), left]))

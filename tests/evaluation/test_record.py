@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,25 @@ def test_a_line_that_was_cut_costs_that_example_alone(split, tmp_path, cut):
     assert len(Record.open(folder).read()) == 299
     evaluate(split, Record.open(folder))
     assert contents(folder) == whole
+
+
+def test_what_was_appended_is_not_read_again_unless_another_hand_cut_it(split, tmp_path, monkeypatch):
+    examples = evaluate_robustness(model, split, ATTACKS, seed=3).examples
+    record = Record.create(tmp_path / "record", settings(split))
+
+    def append(start, stop):
+        columns = {name: value[start:stop] for name, value in vars(examples).items()}
+        record.append(dataclasses.replace(examples, **columns), [0, 0])
+
+    append(0, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr("erkeras.files.read_regular", None)
+        append(100, 200)
+    lines = tmp_path / "record" / "examples.jsonl"
+    os.truncate(lines, lines.stat().st_size - 5)
+    append(199, 300)
+    for name, value in vars(examples).items():
+        np.testing.assert_array_equal(getattr(record.read(), name), value, err_msg=name)
 
 
 def test_two_shards_give_the_verdicts_of_one_run(split):
