@@ -52,6 +52,7 @@ class Record:
         self.settings = settings
         self.internal_batch: int = settings.get("internal_batch", _INTERNAL_BATCH)
         self.names = [attack["name"] for attack in settings["attacks"]]
+        self._written = (0, -1)
 
     @classmethod
     def create(cls, folder: Path, settings: dict[str, Any]) -> Record:
@@ -143,15 +144,16 @@ class Record:
         self.lock()
         with self._writing():
             self._make()
-            whole = self._whole_lines()
+            count, end = self._end()
             self._expand()
-            self._write_images(len(whole), examples.images)
+            self._write_images(count, examples.images)
             with (self.folder / EXAMPLES).open("r+b") as lines:
-                lines.seek(sum(len(line) for line in whole))
+                lines.seek(end)
                 lines.truncate()
                 lines.write("".join(f"{json.dumps(line)}\n" for line in as_lines(examples, self.names)).encode())
                 lines.flush()
                 os.fsync(lines.fileno())
+                self._written = (count + len(examples.labels), lines.tell())
         self.write_result(self.so_far(seconds, unconfirmed))
 
     def seconds(self) -> list[float]:
@@ -286,9 +288,15 @@ class Record:
             raise InputError(f"{path} {reason}: give a whole record.") from error
         return [line for line in lines if line.endswith(b"\n")]
 
+    def _end(self) -> tuple[int, int]:
+        """How many whole lines there are, and where they end; what this object wrote last is not read again."""
+        if not (path := self.folder / EXAMPLES).exists() or os.path.getsize(path) != self._written[1]:
+            whole = self._whole_lines()
+            self._written = (len(whole), sum(map(len, whole)))
+        return self._written
+
     def _arrays(self, rows: list[dict[str, Any]]) -> Examples:
         numbers = {word: number for number, word in {**_WORDS, **dict(enumerate(self.names))}.items()}
-
         for number, row in enumerate(rows, start=1):
             counted = row["queries"].keys() & row["gradients"].keys()
             if row["broken_by"] not in numbers or not counted >= set(self.names):
