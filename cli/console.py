@@ -29,6 +29,9 @@ else:
 output = Console(highlight=False, soft_wrap=True, markup=False)
 messages = Console(stderr=True, highlight=False, markup=False)
 
+#: What Keras imports where it finds it, a third of its and TensorFlow's loading time, and no command has Keras use.
+_UNUSED = ("matplotlib", "pandas", "sklearn")
+
 
 def load_tensorflow(for_attacks: bool = False) -> None:
     """Imports TensorFlow, which takes seconds, under a status line and without its log noise.
@@ -39,13 +42,25 @@ def load_tensorflow(for_attacks: bool = False) -> None:
     if "tensorflow.python" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with messages.status("Loading TensorFlow"), _without_native_noise():
+    with messages.status("Loading TensorFlow"), _without_native_noise(), _hidden(_UNUSED):
         tf.get_logger().setLevel("ERROR")
         logging.getLogger("absl").setLevel("ERROR")
         importlib.import_module("keras")
         # The first look at the devices is what reports missing GPU drivers.
         if not tf.config.list_physical_devices("GPU") and for_attacks:
             tf.config.threading.set_intra_op_parallelism_threads(threads_of_an_operation(available_processors()))
+
+
+@contextmanager
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Lets an import of these modules fail, as if they were not installed; those that are loaded stay."""
+    absent: dict[str, Any] = dict.fromkeys(name for name in names if name not in sys.modules)
+    sys.modules.update(absent)
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @contextmanager
