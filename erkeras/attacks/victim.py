@@ -28,7 +28,7 @@ UNKNOWN = "unknown"
 #: What a model may end in, by TensorFlow's name of the operation.
 _ENDS = {"Softmax": BEFORE_SOFTMAX, "Sigmoid": BEFORE_SIGMOID}
 #: Operations between such an end and the output that leave the values as they are.
-_TRANSPARENT = ("Identity", "Cast", "Reshape", "EnsureShape")
+_TRANSPARENT = ("Identity", "Cast", "Reshape", "Squeeze", "EnsureShape")
 
 Raw = Callable[[tf.Tensor], Any]
 
@@ -47,6 +47,9 @@ class Victim:
               else the model itself where it can be called;
             - a function from float32 images `[n, height, width, channels]` to `[n, classes]`, or to labels, int
               `[n]`, for attacks that ask for no more. A function of NumPy arrays has no gradients.
+
+            One number an image, `[n, 1]` or `[n]`, is of two classes: the probability of class 1, or its logit z,
+            which stands for the logits (-z / 2, z / 2).
         jit_compile: whether XLA compiles the loops of attacks whole; "auto": on a GPU.
 
     Attributes:
@@ -72,17 +75,24 @@ class Victim:
         self.told: list[str] = []
         self.fitting: dict[tuple[int, ...], int] = {}
         self._raw = _outputs_function(model)
+        self._single = False
         self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
+        self._graph = tf.function(self._logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         if self.outputs == UNKNOWN and not tf.inside_function():
             self._tell_apart(images)
+        outputs = self._logits(images)
+        return tf.concat([-outputs / 2, outputs / 2], axis=1) if self._single else outputs
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        """One for each output of the model."""
         outputs = self._raw(images)
         if self.outputs in (BEFORE_SOFTMAX, BEFORE_SIGMOID):
             if tf.inside_function():
                 return tf.cast(_before_end(outputs)[1], images.dtype)
-            return self._function(images)  # only a graph shows what is before the end
+            return self._graph(images)  # only a graph shows what is before the end
         outputs = tf.cast(outputs, images.dtype)
         if self.outputs == LABELS:
             return outputs[:, tf.newaxis]
@@ -141,17 +151,19 @@ class Victim:
         outputs = _as_array(_try(self._raw, images))
         if outputs.shape == (len(images),) and np.issubdtype(outputs.dtype, np.integer):
             self.outputs = LABELS
+        elif outputs.shape == (len(images), 1) and np.issubdtype(outputs.dtype, np.integer):
+            raise InputError(f"the model gives labels of shape {outputs.shape}: give a function to labels [n].")
         elif outputs.shape in ((len(images), 1), (len(images),)):
-            raise InputError(
-                f"the model gives outputs of shape {outputs.shape}, one number for each image, as one sigmoid for two "
-                "classes does: give two logits, as tf.concat([-z, z], axis=1) of its logit z."
-            )
+            self._raw, self._single = _in_a_column(self._raw), True
+            outputs = outputs.reshape(-1, 1)
         elif outputs.ndim != 2 or len(outputs) != len(images):
             raise InputError(
                 f"the model gives outputs of shape {outputs.shape} for {len(images)} images: "
                 "give a model with one row of logits or probabilities for each image."
             )
         end = self._find_end(images, outputs)
+        if self._single and end == BEFORE_SOFTMAX:
+            raise InputError("the model ends in a softmax over one output, which is always 1: give it two outputs.")
         if self.outputs == UNKNOWN:
             self.outputs = end or _kind_of(outputs)
 
@@ -289,6 +301,10 @@ def _of_arrays(function: Raw, outputs: np.ndarray) -> Raw:
     return call
 
 
+def _in_a_column(raw: Raw) -> Raw:
+    return lambda images: tf.reshape(raw(images), [-1, 1])
+
+
 def _before_end(outputs: Any) -> tuple[str | None, tf.Tensor]:
     """The kind of a softmax or sigmoid that is last in a graph, and what goes into it; None, and the outputs."""
     operation = outputs.op
@@ -304,4 +320,5 @@ def _before_end(outputs: Any) -> tuple[str | None, tf.Tensor]:
 def _kind_of(outputs: np.ndarray) -> str:
     if not np.all((outputs >= 0) & (outputs <= 1)):
         return LOGITS
-    return PROBABILITIES if np.allclose(outputs.sum(axis=1), 1, atol=1e-3) else SIGMOIDS
+    one_of_several = outputs.shape[1] > 1 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    return PROBABILITIES if one_of_several else SIGMOIDS

@@ -138,9 +138,49 @@ def test_a_function_of_arrays_is_asked_and_has_no_gradients(network, images, lab
         FGSM()(of_arrays, images, labels)
 
 
-def test_one_number_an_image_and_several_outputs_are_named(network, images, labels):
-    with pytest.raises(InputError, match="as one sigmoid for two classes does: give two logits"):
-        FGSM()(lambda images: tf.sigmoid(network(images)[:, :1]), images, labels)
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (lambda logits: tf.sigmoid(logits), "logits before the sigmoid"),
+        (lambda logits: tf.squeeze(tf.sigmoid(logits), axis=1), "logits before the sigmoid"),
+        (tf.function(lambda logits: tf.sigmoid(logits)), "sigmoids"),
+        (lambda logits: logits, "logits"),
+        (lambda logits: logits[:, 0], "logits"),
+    ],
+)
+def test_one_number_an_image_is_of_two_classes(network, images, end, kind):
+    middle = np.median(network(images)[:, 0])
+
+    def logit(images):
+        return 10 * (network(images)[:, :1] - middle)
+
+    def two(images):
+        return tf.concat([-logit(images) / 2, logit(images) / 2], axis=1)
+
+    victim = Victim(lambda images: end(logit(images)))
+    np.testing.assert_allclose(victim.outputs_for(images), two(images), atol=1e-4)
+    np.testing.assert_allclose(victim.logits(tf.constant(images)), two(images), atol=1e-4)
+    assert victim.outputs == kind
+    labels = (logit(images).numpy()[:, 0] > 0).astype(int)
+    assert 0 < labels.sum() < 12
+    found, expected = (PGD(ThreatModel("l_inf", 0.1), steps=4)(model, images, labels) for model in (victim, two))
+    assert not found.wrong_when_clean.any()
+    np.testing.assert_array_equal(found.success, expected.success)
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-4)
+
+
+def test_one_number_of_a_function_of_arrays_is_asked(network, images):
+    victim = Victim(lambda images: np.asarray(network(np.asarray(images)))[:, 0])
+    first = network(images)[:, 0]
+    np.testing.assert_allclose(victim.outputs_for(images, "logits"), np.stack([-first, first], axis=1) / 2, atol=1e-6)
+    assert not victim.has_gradients
+
+
+def test_outputs_that_are_no_classes_are_named(network, images, labels):
+    with pytest.raises(InputError, match="softmax over one output, which is always 1"):
+        FGSM()(lambda images: tf.nn.softmax(network(images)[:, :1]), images, labels)
+    with pytest.raises(InputError, match=r"gives labels of shape \(128, 1\): give a function to labels \[n\]"):
+        FGSM()(lambda images: tf.argmax(network(images), axis=1)[:, tf.newaxis], images, labels)
     with pytest.raises(InputError, match="gives 2 outputs, not one row"):
         FGSM()(lambda images: [network(images), network(images)], images, labels)
 
