@@ -194,7 +194,7 @@ def attack(
     if naive:
         run.check_naive()
     console.load_tensorflow(for_attacks=True)
-    with started(workers, cluster) as crew, console.RichProgress() as progress:
+    with started(workers, cluster) as crew, console.progress() as progress:
         found = run.run_naively(progress) if naive else run.run(progress, workers=crew)
     _show(run, found)
     _write(run, found, json_file, save_images, gallery)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lazy_loader
+import rich_click as click
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
-from erkeras.errors import InputError
 from erkeras.processors import available_processors, threads_of_an_operation
-from erkeras.progress import Progress
+from erkeras.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,7 +40,8 @@ def load_tensorflow(for_attacks: bool = False) -> None:
     if "tensorflow.python" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with messages.status("Loading TensorFlow"), _without_native_noise(), _hidden(_UNUSED):
+    status = contextlib.nullcontext() if _is_quiet() else messages.status("Loading TensorFlow")
+    with status, _without_native_noise(), _hidden(_UNUSED):
         tf.get_logger().setLevel("ERROR")
         logging.getLogger("absl").setLevel("ERROR")
         importlib.import_module("keras")
@@ -51,7 +50,7 @@ def load_tensorflow(for_attacks: bool = False) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads_of_an_operation(available_processors()))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _hidden(names: tuple[str, ...]) -> Iterator[None]:
     """Lets an import of these modules fail, as if they were not installed; those that are loaded stay."""
     absent: dict[str, Any] = dict.fromkeys(name for name in names if name not in sys.modules)
@@ -63,7 +62,7 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _without_native_noise() -> Iterator[None]:
     """Keeps what C++ libraries print on standard error while they load; shows it where loading fails."""
     sys.stderr.flush()
@@ -84,39 +83,14 @@ def _without_native_noise() -> Iterator[None]:
             messages.file = sys.stderr
 
 
-class RichProgress(Progress):
-    """One bar a stage, with an estimate of the time left and the latest figure."""
+def progress() -> ProgressBar:
+    """Gives bars for long work; none after `erkeras --quiet`."""
+    return ProgressBar(messages, disable=_is_quiet())
 
-    def __init__(self) -> None:
-        self._bars = Bars(
-            TextColumn("{task.description:20}", markup=False),
-            BarColumn(bar_width=16),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=messages,
-            speed_estimate_period=300,  # seconds: a step of a large network may take more than Rich's 30
-        )
-        self._task: Any = None
 
-    def __enter__(self) -> RichProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, InputError):
-            # Bad input is one sentence, without a bar above it.
-            self._bars.live.transient = True
-            for task in self._bars.task_ids:
-                self._bars.remove_task(task)
-        self._bars.stop()
-
-    def stage(self, name: str, total: int) -> None:
-        self._task = self._bars.add_task(name, total=total, note="")
-
-    def advance(self, units: int, note: str = "") -> None:
-        fields: dict[str, Any] = {"note": note} if note else {}
-        self._bars.update(self._task, advance=units, **fields)
+def _is_quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return bool(context and context.find_root().params.get("quiet"))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -88,7 +88,7 @@ def curve(
         raise InputError("the models were trained on different data sets: give those of one, or --dataset.")
     console.load_tensorflow(for_attacks=True)
     curves = {}
-    with console.RichProgress() as progress:
+    with console.progress() as progress:
         for run in runs:
             curves[run.subject.name] = evaluation.accuracy_curve(
                 run.victim,

@@ -134,7 +134,7 @@ def detectors(
     asked = evaluation.DetectorComparison(models, pair, **options)
     asked.check()
     console.load_tensorflow(for_attacks=True)
-    with console.RichProgress() as progress:
+    with console.progress() as progress:
         report, seen = evaluation.compare_detectors(asked, progress)
     _show(report, table)
     if picture is not None and pair:

@@ -58,7 +58,7 @@ def embed(
         threat=threat_of("l_inf", epsilon, subject.name),
     )
     console.load_tensorflow(for_attacks=True)
-    with console.RichProgress() as progress:
+    with console.progress() as progress:
         found = run.run(progress)
         progress.stage("embedding", 1)
         clean, attacked = evaluation.embed_codes(run.victim, run.images.images, found.examples.images, seed)

@@ -86,7 +86,8 @@ def _is_of_writing(error: Exception) -> bool:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="erkeras")
-def erkeras() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Draw no bars. Results, warnings and errors are still printed.")
+def erkeras(quiet: bool) -> None:
     """Train image classifiers that withstand adversarial perturbations, attack them, and find what gets through."""
 
 

@@ -59,7 +59,7 @@ def rows(
     folder = output or Path("rows") / folder_name(dataset)
     data.check_dataset(dataset)
     console.load_tensorflow(for_attacks=True)
-    with console.RichProgress() as progress:
+    with console.progress() as progress:
         models = training.train_rows(folder, dataset, chosen, seeds, epochs, attacks, progress)
     first = {defense: folder / f"{defense}-{seeds[0]}" for defense in chosen}
     pairs = [(first[one], first[other]) for one, other in training.PAIRS if one in first and other in first]

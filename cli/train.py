@@ -313,7 +313,7 @@ def _train(job: recipes.Job, output: Path, resume: bool, chief: bool, address: s
     """Trains here, as one of the workers of TF_CONFIG, or by workers that Ray starts."""
     by_ray = job.workers > 1 and recipes.find_place(os.environ) is None
     try:
-        with console.RichProgress() as progress:
+        with console.progress() as progress:
             if by_ray:
                 return cluster.train_on_cluster(job, output, address, resume, progress)
             return training.train(job, output, resume, progress if chief else None)

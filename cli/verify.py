@@ -49,7 +49,7 @@ def verify(
         raise InputError("--workers or --cluster was given without --again: add it, since they attack and do no more.")
     evaluation.find_recorded(record, model, modules)
     console.load_tensorflow(for_attacks=True)  # the same kernels, to the last bit
-    with started(workers, cluster) as crew, console.RichProgress() as progress:
+    with started(workers, cluster) as crew, console.progress() as progress:
         found = evaluation.verify_record(
             record, model, modules, again=again or 0, seed=seed, progress=progress, workers=crew
         )

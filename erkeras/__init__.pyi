@@ -45,6 +45,7 @@ from .models import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
 from .models import Regularizer as Regularizer
 from .models import WassersteinCritic as WassersteinCritic
 from .progress import Progress as Progress
+from .progress_bar import ProgressBar as ProgressBar
 from .recipes import Job as Job
 from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe

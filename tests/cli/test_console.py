@@ -1,4 +1,4 @@
-"""What long work looks like: bars, tables, TensorFlow's noise."""
+"""What long work looks like: tables, TensorFlow's noise, and no bars where none are wanted."""
 
 import io
 import re
@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import rich_click as click
 from rich.console import Console
 
 from erkeras.cli import console
-from erkeras.errors import InputError
+from erkeras.cli.main import erkeras
+from helpers.commands import run
 
 
 @pytest.fixture
@@ -23,38 +25,6 @@ def screen(monkeypatch):
 
 def plain(screen):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-
-
-def test_each_stage_is_a_bar_with_the_latest_figure(screen):
-    with console.RichProgress() as progress:
-        progress.stage("training", 4)
-        progress.advance(1, "loss 0.500")
-        progress.advance(3)  # no figure: the one before stays
-        progress.stage("attacking [x]", 2)
-        progress.advance(2, "robust 50.0% [of 2]")
-    last = plain(screen)
-    assert re.search(r"training +━+ +100% .*loss 0\.500", last)
-    assert re.search(r"attacking \[x\] +━+ +100% .*robust 50\.0% \[of 2\]", last)
-
-
-def fail_after_one_of_four(error):
-    with console.RichProgress() as progress:
-        progress.stage("attacking", 4)
-        progress.advance(1)
-        raise error
-
-
-def test_bad_input_leaves_no_bar_behind(screen):
-    with pytest.raises(InputError, match="no"):
-        fail_after_one_of_four(InputError("no."))
-    # On a terminal the bar is wiped out again; what is drawn last is nothing.
-    assert "25%" not in plain(screen).splitlines()[-1]
-
-
-def test_another_error_leaves_the_bar_where_it_was(screen):
-    with pytest.raises(OSError, match="full"):
-        fail_after_one_of_four(OSError("full"))
-    assert re.search(r"attacking .*25%", plain(screen))
 
 
 def test_a_table_has_its_numbers_on_the_right(screen):
@@ -79,3 +49,18 @@ def test_tensorflow_loads_without_its_noise():
     assert found.returncode == 0, found.stderr
     assert found.stderr.replace("Loading TensorFlow", "").split() == ["still", "heard"]
     assert found.stdout == ""
+
+
+@pytest.mark.parametrize(("options", "drawn"), [([], True), (["--quiet"], False), (["-q"], False)])
+def test_quiet_commands_draw_nothing(screen, monkeypatch, options, drawn):
+    @click.command()
+    def long():
+        with console.progress() as progress:
+            progress.stage("training", 1)
+            progress.advance(1)
+        console.output.print("result")
+
+    monkeypatch.setitem(erkeras.commands, "long", long)
+    assert run(*options, "long").exit_code == 0
+    assert ("training" in plain(screen)) == drawn
+    assert "result" in plain(screen)
