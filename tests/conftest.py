@@ -23,6 +23,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in ("training", "tests"))
 
 
+def pytest_collection_finish(session):
+    """TensorFlow notes each operation's Python stack, for its messages: a tenth of what most tests take."""
+    if "tensorflow.python" in sys.modules:
+        stacks = sys.modules["tensorflow.python.util.tf_stack"]
+        here = stacks.extract_stack()
+        stacks.extract_stack = lambda stacklevel=1: here
+
+
 @pytest.fixture(autouse=True)
 def _same_seed_for_every_test():
     if "keras" in sys.modules:
