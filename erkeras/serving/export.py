@@ -87,11 +87,13 @@ def _write(answer: Callable, signatures: dict[str, tuple[str, ...]], shape: Sequ
     encoded = tf.TensorSpec((None,), tf.string, name=ENCODED_IMAGES)
     # Without archive.track: an endpoint brings the variables that it reads, and what is tracked too is stored twice.
     archive = keras.export.ExportArchive()
-    for signature, names in signatures.items():
-        archive.add_endpoint(signature, _checked(_only(answer, names), shape), input_signature=[images])
-    for signature, names in signatures.items():
-        from_bytes = _after_decoding(_only(answer, names), shape)
-        archive.add_endpoint(bytes_twin(signature), from_bytes, input_signature=[encoded])
+    # A signature and its twin have one graph of the model, and all twins one that decodes.
+    functions = {name: tf.function(_only(answer, names), autograph=False) for name, names in signatures.items()}
+    decoded = tf.function(_decoder(shape), autograph=False)
+    for signature, function in functions.items():
+        archive.add_endpoint(signature, _checked(function, shape), input_signature=[images])
+    for signature, function in functions.items():
+        archive.add_endpoint(bytes_twin(signature), _after_decoding(function, decoded), input_signature=[encoded])
     # Hidden, so that a server that watches the folder takes the version up when it is complete.
     partial = make_partial_folder(folder)
     try:
@@ -136,20 +138,27 @@ def _checked(function: Callable, shape: Sequence[int]) -> Callable:
     return of_images
 
 
-def _after_decoding(function: Callable, shape: Sequence[int]) -> Callable:
-    def to_images(encoded: tf.Tensor) -> tf.Tensor:
+def _after_decoding(function: Callable, decoded: Callable) -> Callable:
+    def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(decoded(encoded))
+
+    return from_bytes
+
+
+def _decoder(shape: Sequence[int]) -> Callable:
+    def to_image(encoded: tf.Tensor) -> tf.Tensor:
         pixels = decode(encoded, shape[2])
         # Antialiased, so that every pixel of a larger image counts. Resizing to its own size leaves an image as it is.
         resized = tf.image.resize(pixels, shape[:2], antialias=True) / 255
         return tf.ensure_shape(tf.clip_by_value(resized, 0, 1), shape)
 
-    def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+    def to_images(encoded: tf.Tensor) -> tf.Tensor:
         encoded = tf.ensure_shape(encoded, (None,))
         with tf.control_dependencies([_check_count(encoded)]):
             encoded = tf.identity(encoded)
-        return function(tf.map_fn(to_images, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32)))
+        return tf.map_fn(to_image, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
-    return from_bytes
+    return to_images
 
 
 def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
