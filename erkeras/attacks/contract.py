@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from erkeras.notebook import html_table
 from erkeras.threat import ThreatModel
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
@@ -79,6 +80,17 @@ class Attacked:
             return "Attacked(0 images)"
         wrong = self.wrong_when_clean.mean()
         return f"Attacked({len(self.success)} images, clean {1 - wrong:.1%}, robust {self.robust_accuracy:.1%})"
+
+    def _repr_html_(self) -> str:
+        """Shows the same as a table, in a notebook."""
+        n = len(self.success)
+        counts = {
+            "right when clean": n - int(self.wrong_when_clean.sum()),
+            "robust": int((~self.success & self.answered).sum()),
+            "broken": int((self.success & ~self.wrong_when_clean).sum()),
+        }
+        rows = [[name, f"{count:,}", f"{count / n:.1%}" if n else ""] for name, count in counts.items()]
+        return html_table(f"Attacked: {n} images, outputs: {self.outputs}", ["images", "number", "fraction"], rows)
 
     @property
     def robust_accuracy(self) -> float:

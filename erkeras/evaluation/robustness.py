@@ -19,6 +19,7 @@ from erkeras.evaluation.attacker import Attacker, Finished, ThisProcess
 from erkeras.evaluation.checks import check_result
 from erkeras.evaluation.examples import STANDING, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
+from erkeras.notebook import html_table
 from erkeras.progress import Progress
 from erkeras.saved import Summary
 
@@ -45,6 +46,14 @@ class Robustness:
         """Says how it ended: a notebook shows this, and arrays would hide it."""
         after = [f"{name} {self.accuracy_after(number):.1%}" for number, name in enumerate(self.names)]
         return f"Robustness({len(self.examples)} images, {', '.join([f'clean {self.clean_accuracy:.1%}', *after])})"
+
+    def _repr_html_(self) -> str:
+        """Shows the accuracy after each attack as a table, in a notebook."""
+        rows = [["clean", f"{self.clean_accuracy:.1%}", ""]]
+        for number, (name, seconds) in enumerate(zip(self.names, self.seconds, strict=True)):
+            rows.append([name, f"{self.accuracy_after(number):.1%}", f"{seconds:.1f}"])
+        title = f"Robustness on {len(self.examples)} images"
+        return html_table(title, ["attack", "robust after it", "seconds"], rows, self.warnings)
 
     @property
     def names(self) -> tuple[str, ...]:

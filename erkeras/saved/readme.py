@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from erkeras.recipes import TITLES, Recipe
 from erkeras.saved.card import Card, DetectorEntry, EvaluationEntry, Summary, TrainingEntry
+from erkeras.saved.hub import metadata
 
 #: Columns of `detection_rows`.
 DETECTION_COLUMNS = ["positives", "images", "AUROC", "found at 5% FPR", "found", "false positives"]
@@ -11,8 +12,8 @@ DETECTION_COLUMNS = ["positives", "images", "AUROC", "found at 5% FPR", "found",
 
 def render_card(card: Card) -> str:
     """Writes Markdown of a card: what the model is, how it was trained, what was measured, with which command."""
-    parts = [_head(card), _data(card), _training(card), _purifier(card.recipe), _report(card), _detector(card)]
-    parts += [_again(card), *map(_evaluation, card.evaluations)]
+    parts = [metadata(card), _head(card), _data(card), _training(card), _purifier(card.recipe), _report(card)]
+    parts += [_detector(card), _again(card), *map(_evaluation, card.evaluations)]
     if card.evaluation:
         parts.append("![Test images, clean and attacked, with the labels given](attacked.png)")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -39,7 +39,9 @@ def test_the_folder_of_a_trained_model_has_it(saved_model):
 
 def test_a_card_that_says_little_makes_little():
     assert render_card(BARE) == (
-        '# mine\n\nA classifier (as in "Towards Robustness of Deep Neural Networks via Regularization"), saved by '
+        '---\nlibrary_name: keras\npipeline_tag: image-classification\ntags:\n- "adversarial-robustness"\n- "erkeras"\n'
+        "---\n\n# mine\n\n"
+        'A classifier (as in "Towards Robustness of Deep Neural Networks via Regularization"), saved by '
         "`erkeras.save`.\n\n**Data.** Images: 8 x 8 x 1; classes a, b.\n"
     )
 
