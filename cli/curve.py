@@ -115,4 +115,17 @@ def curve(
     console.output.print(f"Drawn in {output}")
     if json_file is not None:
         figures = {"epsilons": epsilons, "attacks": settings.attacks, "accuracies": curves}
-        write_text(json_file, json.dumps(figures, indent=1))
+        write_text(json_file, json.dumps({**figures, **_told(runs, norm)}, indent=1))
+
+
+def _told(runs: list[evaluation.Evaluation], norm: str) -> dict[str, Any]:
+    """What was measured and of which models, as `erkeras report` asks."""
+    first = runs[0]
+    return {
+        "norm": norm,
+        "dataset": first.sample.dataset,
+        "images": len(first.images),
+        "seed": first.sample.seed,
+        "with_detector": bool(first.settings and first.settings.with_detector),
+        "digests": {run.subject.name: run.subject.digest for run in runs},
+    }

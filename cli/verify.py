@@ -10,7 +10,7 @@ from erkeras import evaluation
 from erkeras.errors import InputError
 
 from . import console
-from .options import COUNT, HOW_MANY, HOW_STRONG, MODULES, PATH, SEED_RANGE
+from .options import COUNT, HOW_MANY, HOW_STRONG, MODULES, PATH, SEED_RANGE, WHERE_TO
 from .workers import CLUSTER, WORKERS, started
 
 
@@ -29,6 +29,12 @@ from .workers import CLUSTER, WORKERS, started
     panel=HOW_MANY,
     help="Draw the images of --again by this seed. Choose your own.",
 )
+@click.option(
+    "--keep",
+    is_flag=True,
+    panel=WHERE_TO,
+    help="Keep in RECORD what the model and its detector say of each image. erkeras report shows it.",
+)
 @WORKERS
 @CLUSTER
 def verify(
@@ -37,6 +43,7 @@ def verify(
     modules: tuple[str, ...],
     again: int | None,
     seed: int,
+    keep: bool,
     workers: int | None,
     cluster: str | None,
 ) -> None:
@@ -51,7 +58,7 @@ def verify(
     console.load_tensorflow(for_attacks=True)  # the same kernels, to the last bit
     with started(workers, cluster) as crew, console.progress() as progress:
         found = evaluation.verify_record(
-            record, model, modules, again=again or 0, seed=seed, progress=progress, workers=crew
+            record, model, modules, again=again or 0, seed=seed, keep=keep, progress=progress, workers=crew
         )
     if not found.holds:
         claims = "; ".join(found.false_claims[:5])

@@ -5,6 +5,7 @@ FOLDER/examples.jsonl   one line an example, in the order of the sample, appende
 FOLDER/images.npy       float32 [n, height, width, channels], the attacked images in the same order; at the end they are
                         compressed, in images.npz
 FOLDER/result.json      the figures so far: seconds, and at the end accuracies and warnings
+FOLDER/answers.npz      of a record that a card names: what model and detector say of the images; see `answers.py`
 """
 
 from __future__ import annotations
@@ -48,8 +49,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder = folder
-        self.settings = settings
+        self.folder, self.settings = folder, settings
         self.internal_batch: int = settings.get("internal_batch", _INTERNAL_BATCH)
         self.names = [attack["name"] for attack in settings["attacks"]]
         self._written = (0, -1)
@@ -130,6 +130,14 @@ class Record:
         if len(rows) > wanted:
             raise InputError(f"{path} has {len(rows)} lines for {wanted} images: give a whole record.")
         return self._arrays(rows)
+
+    def read_whole(self) -> Examples:
+        """Reads the examples of a finished record; raises InputError as `read`, and where some are missing."""
+        examples, wanted = self.read(), self.settings["images"]
+        if len(examples) < wanted:
+            held = f"{self.folder} holds {len(examples)} of {wanted} examples"
+            raise InputError(f"{held}: finish it with the same command and --resume.")
+        return examples
 
     def append(self, examples: Examples, seconds: Sequence[float], unconfirmed: Sequence[int] = ()) -> None:
         """Adds examples, in the place of a line that was cut off.

@@ -15,6 +15,7 @@ from erkeras.arguments import check_counts
 from erkeras.attacks.named import AttackSettings
 from erkeras.data import Split, check_dataset
 from erkeras.errors import InputError
+from erkeras.evaluation.answers import ask, write_answers
 from erkeras.evaluation.record import Record
 from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
@@ -156,7 +157,15 @@ class Evaluation:
                 self._record.unlock()
         if self.folder is not None and self.subject.path and self.folder.parent == self.subject.path / RECORDS:
             saved.add_evaluation(self.subject.path, self.card_entry(found))
+            if workers is None:  # who has workers holds no model
+                self._keep_answers(self.folder, found)
         return found
+
+    def _keep_answers(self, folder: Path, found: Robustness) -> None:
+        """Keeps, for a report, what the model and its detector say of the images."""
+        victim = attacks.as_victim(self.victim, self._jit_compile)
+        asked = ask(self.subject, victim, self.images, found.examples, self.internal_batch, self._with_detector)
+        write_answers(folder, asked)
 
     def check_naive(self) -> None:
         """Checks that the model has a purifier, and that nothing is recorded.

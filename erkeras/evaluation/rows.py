@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from erkeras.errors import InputError
-from erkeras.evaluation.examples import STANDING
+from erkeras.evaluation.examples import STANDING, Examples
 from erkeras.evaluation.record import Record
 from erkeras.recipes import Recipe
 from erkeras.saved import Card, EvaluationEntry, defense_title, read_card
@@ -48,8 +48,7 @@ class Trained:
     def standing(self, name: str) -> dict[int, bool]:
         """Tells, by original index, whether the image stands clean and under every attack up to the one of a name."""
         examples = Record.open(self.folder / self.evaluation.record).read()
-        last = list(self.accuracies).index(name) - 1
-        stands = (examples.broken_by == STANDING) | (examples.broken_by > last)
+        stands = stands_after(examples, list(self.accuracies).index(name) - 1)
         return dict(zip(examples.indices.tolist(), stands.tolist(), strict=True))
 
 
@@ -136,8 +135,6 @@ def compare_rows(first: Row, second: Row, name: str) -> Paired:
     Raises:
         InputError: where they have no seed in common.
     """
-    from scipy.stats import binomtest
-
     seeds = [{model.seed: model for model in row.models} for row in (first, second)]
     shared = sorted(seeds[0].keys() & seeds[1].keys())
     if not shared:
@@ -147,11 +144,22 @@ def compare_rows(first: Row, second: Row, name: str) -> Paired:
         one, other = (models[seed].standing(name) for models in seeds)
         pairs += [(one[index], other[index]) for index in one]
     stands = np.array(pairs)
-    first_alone = int(np.sum(stands[:, 0] & ~stands[:, 1]))
-    second_alone = int(np.sum(~stands[:, 0] & stands[:, 1]))
+    return paired_test(stands[:, 0], stands[:, 1])
+
+
+def stands_after(examples: Examples, number: int) -> np.ndarray:
+    """Tells, bool `[n]`, which images stand clean and under the attacks up to a number; -1 is before the first."""
+    return np.asarray((examples.broken_by == STANDING) | (examples.broken_by > number))
+
+
+def paired_test(first: np.ndarray, second: np.ndarray) -> Paired:
+    """Tests whether of the same images as many stand under the one as under the other: bool `[n]` each."""
+    from scipy.stats import binomtest
+
+    first_alone, second_alone = int(np.sum(first & ~second)), int(np.sum(~first & second))
     discordant = first_alone + second_alone
     p_value = float(binomtest(first_alone, discordant).pvalue) if discordant else 1.0
-    return Paired(len(pairs), first_alone, second_alone, p_value)
+    return Paired(len(first), first_alone, second_alone, p_value)
 
 
 def _trained(folder: Path, card: Card, title: str) -> Trained:

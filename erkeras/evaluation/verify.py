@@ -9,8 +9,9 @@ proved by attacking it again: a verdict depends on the seed and the image's inde
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from erkeras import attacks, data, evaluation, saved
 from erkeras.attacks import Attack, Victim
 from erkeras.attacks.named import recorded_attack
 from erkeras.data import Split
-from erkeras.errors import InputError
+from erkeras.evaluation.answers import ANSWERS, Answers, ask, read_answers, write_answers
 from erkeras.evaluation.attacker import Attacker, Workers
 from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
 from erkeras.evaluation.record import Record
@@ -68,6 +69,7 @@ def verify_record(
     images: Split | None = None,
     again: int = 0,
     seed: int = 0,
+    keep: bool = False,
     progress: Progress | None = None,
     workers: Workers | None = None,
 ) -> Verification:
@@ -82,6 +84,7 @@ def verify_record(
         images: the whole split that the record is about, where it is loaded already.
         again: attack so many of the images again, and compare verdicts and images.
         seed: of the draw of these.
+        keep: keep for a report, where the claims hold, what model and detector say of the images.
         progress: hears of a stage for these.
         workers: attack these in this process' place, as `erkeras.cluster.Workers` do.
 
@@ -90,12 +93,7 @@ def verify_record(
     """
     record, subject = find_recorded(folder, model, modules)
     chosen = [recorded_attack(entry) for entry in record.settings["attacks"]]
-    examples = record.read()
-    wanted = record.settings["images"]
-    if len(examples) < wanted:
-        raise InputError(
-            f"{record.folder} holds {len(examples)} of {wanted} examples: finish it with the same command and --resume."
-        )
+    examples = record.read_whole()
     sample = _sample_of(record)
     split = images or getattr(data.load_dataset(sample.dataset), sample.split)
     false_claims = list(_of_settings(record, chosen))
@@ -109,6 +107,8 @@ def verify_record(
     false_claims += looked.false_claims
     figures = evaluation.Robustness(tuple(chosen), examples, victim.outputs, (), ()).summary()
     false_claims += _of_figures(record, subject, dataclasses.asdict(figures))
+    asked = partial(ask, subject, victim, clean, examples, record.internal_batch, with_detector)
+    false_claims += [] if keep else _of_answers(record, examples, asked)
     doubtful = looked.doubtful
     if again:
         attacker = workers.hold(subject, with_detector) if workers else victim
@@ -117,7 +117,11 @@ def verify_record(
             listed = _listed(examples.indices[differs])
             false_claims.append(f"attacked again, {differs.sum()} images end otherwise ({listed})")
         doubtful = doubtful | differs
-    return _verification(record, sample, examples, looked.stands, doubtful, tuple(false_claims), min(again, wanted))
+    if keep and not false_claims:
+        write_answers(record.folder, asked())
+    return _verification(
+        record, sample, examples, looked.stands, doubtful, tuple(false_claims), min(again, len(examples))
+    )
 
 
 def _verification(
@@ -243,6 +247,13 @@ def _of_figures(record: Record, subject: Subject, figures: dict[str, Any]) -> It
         for name, value in figures.items():
             if name != "warnings" and not _same(said.get(name), value):
                 yield f"{place} says {name} {said.get(name)}, and the examples {value}"
+
+
+def _of_answers(record: Record, examples: Examples, asked: Callable[[], Answers]) -> Iterator[str]:
+    """What the record keeps for a report otherwise than the model and its detector say."""
+    kept = read_answers(record.folder, examples)
+    if kept and kept.differs(asked()):
+        yield f"{ANSWERS} says otherwise of the images than the model and its detector"
 
 
 def _same(said: Any, value: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from erkeras.data import load_dataset
 from erkeras.errors import InputError
 from erkeras.evaluation import Evaluation, verify_record
+from erkeras.evaluation.answers import ANSWERS
 from erkeras.saved import newest_version
 
 LIMIT = 40
@@ -45,6 +46,7 @@ class Forger:
         return self.result["summary"], self.entry["summary"]
 
     def write(self):
+        (self.record / ANSWERS).unlink()  # a record need not keep any
         (self.record / "examples.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in self.lines))
         np.savez_compressed(self.record / "images.npz", images=self.images)
         for path, value in (
