@@ -36,6 +36,7 @@ from .options import (
     threat_of,
     writable,
 )
+from .report import hint
 from .workers import CLUSTER, WORKERS, started
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def attack(
     _write(run, found, json_file, save_images, gallery)
     if run.folder is not None:
         console.output.print(f"Recorded in {run.folder}: erkeras verify {run.folder}")
+    if card and model is not None:
+        console.output.print(hint(model))
 
 
 def _subject(

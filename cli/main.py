@@ -21,6 +21,7 @@ from .detect import detect
 from .detectors import detectors
 from .embed import embed
 from .export import export
+from .report import report
 from .rows import rows
 from .table import table
 from .train import train
@@ -91,5 +92,5 @@ def erkeras(quiet: bool) -> None:
     """Train image classifiers that withstand adversarial perturbations, attack them, and find what gets through."""
 
 
-for command in (train, attack, verify, detect, detectors, export, curve, embed, table, rows):
+for command in (train, attack, verify, detect, detectors, export, curve, embed, table, report, rows):
     erkeras.add_command(command)

@@ -33,6 +33,7 @@ from .options import (
     Regularizer,
     folder_name,
 )
+from .report import hint
 
 #: A panel of its own: what the recipe says otherwise.
 RECIPE = "Instead of what the recipe says"
@@ -100,12 +101,7 @@ RECIPE = "Instead of what the recipe says"
     panel=HOW_STRONG,
     help="Let this fraction of the adversary's starts be stripes and blocks.",
 )
-@click.option(
-    "--restarts",
-    type=COUNT,
-    panel=HOW_STRONG,
-    help="Start the PGD that evaluates so often.  [default: 5]",
-)
+@click.option("--restarts", type=COUNT, panel=HOW_STRONG, help="Start the PGD that evaluates so often.  [default: 5]")
 @click.option(
     "--network",
     type=Network(),
@@ -351,3 +347,4 @@ def show(card: Card, output: Path) -> None:
             saved.detection_rows(card),
         )
     console.output.print(f"Saved in {output}: see {output / 'README.md'} and {output / 'attacked.png'}")
+    console.output.print(hint(output))

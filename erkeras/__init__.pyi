@@ -4,6 +4,7 @@ from . import detection as detection
 from . import evaluation as evaluation
 from . import models as models
 from . import recipes as recipes
+from . import report as report
 from . import saved as saved
 from . import serving as serving
 from . import training as training
@@ -49,6 +50,7 @@ from .progress_bar import ProgressBar as ProgressBar
 from .recipes import Job as Job
 from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
+from .report import write_report as write_report
 from .saved import Card as Card
 from .saved import Saved as Saved
 from .saved import export_version as export_version

@@ -51,6 +51,7 @@ def test_bad_input_is_found_without_tensorflow(anywhere):
         ["detectors", "model"],
         ["curve", "model"],
         ["table", "model"],
+        ["report", "model"],
         ["rows", "--dataset", "nope"],
     ]
     program = [sys.executable, "-c", WITHOUT_TENSORFLOW, json.dumps(commands)]

@@ -1,0 +1,47 @@
+"""Models beside each other, and the paired test of `erkeras table`."""
+
+import pytest
+from scipy.stats import binomtest
+
+from erkeras.report.comparison import comparisons
+from erkeras.report.sources import read_sources
+from helpers.reports import examples_of, model_of
+
+
+@pytest.fixture
+def models(tmp_path):
+    broken = {"a": (1, 2), "b": (1, 3, 4, 5, 6, 7), "c": ()}
+    return [
+        model_of(tmp_path / name, made=examples_of(broken=rows, later=()), weights=name.encode())
+        for name, rows in broken.items()
+    ]
+
+
+def test_each_two_models_are_tested_on_the_images_on_which_they_differ(models):
+    recorded, trained = comparisons(read_sources(models))
+    assert recorded.title == "APGD-CE and Square, l_inf epsilon 0.2"
+    assert [row[0] for row in recorded.table.rows] == ["a", "b", "c"]
+    assert [row[1:4] for row in recorded.table.rows][1] == ("98.3%", "88.3%", "88.3%")
+    first, second, third = recorded.tests.rows
+    assert first == ("a and b", "60", "5", "1", f"{binomtest(5, 6).pvalue:.2g}", "1")
+    assert second[:4] == ("a and c", "60", "0", "2")
+    assert third[:4] == ("b and c", "60", "0", "6")
+    assert third[4] == f"{2 * 0.5**6:.2g}"
+    assert "with 3 tests, below 0.017" in recorded.sentence
+    # What training reports keeps no record.
+    assert trained.tests is None
+    assert trained.missing[0].sentence == "No paired test with a, b and c: a test needs the records."
+
+
+def test_the_images_of_one_record_may_come_in_another_order(models, tmp_path):
+    examples, clean = examples_of(broken=(1, 2), later=())
+    turned = type(examples)(**{name: value[::-1].copy() for name, value in vars(examples).items()})
+    other = model_of(tmp_path / "d", made=(turned, clean[::-1].copy()), weights=b"d")
+    (recorded, _) = comparisons(read_sources([models[0], other]))
+    assert recorded.tests.rows[0][:4] == ("a and d", "60", "0", "0")
+
+
+def test_evaluations_of_other_images_are_not_compared(models, tmp_path):
+    other = model_of(tmp_path / "d", names=("pgd", "square"), weights=b"d")
+    found = comparisons(read_sources([models[0], other]))
+    assert [one.title for one in found] == ["FGSM and PGD, l_inf epsilon 0.15, as training reports"]
