@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from erkeras.detection import ERDetector
+from erkeras.evaluation.answers import read_answers
+from erkeras.evaluation.examples import STANDING
 from erkeras.evaluation.record import Record
+from erkeras.report import write_report
 from erkeras.saved import load_model, read_card
 from erkeras.serving import detect_with
 
@@ -35,6 +38,15 @@ def test_its_record_is_what_its_card_says(attacked):
     assert len(attacked) == 1000
     assert evaluation.summary.robust_accuracy == np.mean(attacked.broken_by == -1)
     assert attacked.distance.max() <= 0.3 + 1e-6
+
+
+def test_its_report_has_the_figures_of_its_card(attacked, tmp_path):
+    answers = read_answers(RECORD, attacked)
+    np.testing.assert_array_equal(answers.margins < 0, attacked.broken_by != STANDING)
+    assert write_report([FOLDER], tmp_path / "report.html") < 5e6
+    text = (tmp_path / "report.html").read_text()
+    assert f'<p class="big">{read_card(FOLDER).evaluations[0].summary.robust_accuracy:.1%}</p>' in text
+    assert text.count("<img ") == 2 * 12 * 3 + 1
 
 
 def test_it_labels_the_attacked_images_as_recorded(attacked, served):

@@ -57,12 +57,14 @@ class Gallery:
         tiles: those that are shown.
         of: how many there are.
         factor: by which perturbations are amplified; None where they are not shown.
+        scored: whether the detector's verdicts are shown.
     """
 
     broken: bool
     tiles: tuple[Tile, ...]
     of: int
     factor: float | None
+    scored: bool
 
 
 def galleries(model: Reported, measured: Measured, budget: int) -> list[Gallery]:
@@ -89,7 +91,7 @@ def galleries(model: Reported, measured: Measured, budget: int) -> list[Gallery]
                 break
             tiles.append(tile)
         of = int(np.sum((examples.broken_by >= 0) if broken else (examples.broken_by == -1)))
-        found.append(Gallery(broken, tuple(tiles), of, factor))
+        found.append(Gallery(broken, tuple(tiles), of, factor, bool(answers and answers.scores is not None)))
     return found
 
 

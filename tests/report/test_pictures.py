@@ -85,6 +85,7 @@ def test_without_a_detector_nothing_is_said_of_one():
     examples, clean = examples_of()
     broken, _ = galleries(MODEL, measured_of(examples, answers_of(examples, clean, with_scores=False)), 10**6)
     assert all(len(tile.before) == len(tile.after) == 1 for tile in broken.tiles)
+    assert not broken.scored
 
 
 def test_pictures_keep_to_their_budget():
