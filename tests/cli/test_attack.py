@@ -164,7 +164,9 @@ def test_every_attack_is_known_by_its_name(anywhere, saved_model):
 def test_a_card_takes_the_figures_and_keeps_the_record(anywhere, saved_model):
     model = shutil.copytree(saved_model, anywhere / "model")
     square = [model, "--attack", "square", "--card", "--queries", "40", "--limit", "150"]
-    assert attack(*square).exit_code == 0
+    first = attack(*square)
+    assert first.exit_code == 0
+    assert first.output.endswith(f"As a page: erkeras report {model}\n")
     refused(attack(*square), "exists: give another record, delete it")
     result = attack(model, "--attack", "rays", "--card", "--queries", "40", "--limit", "20")
     assert result.exit_code == 0, result.output

@@ -19,6 +19,12 @@ def test_curves_of_several_models_share_a_picture_and_a_table(anywhere, saved_mo
     assert re.search("┃ +digits ┃ +other ┃", result.output)  # not their whole paths, which a terminal cuts off alike
     found = json.loads((anywhere / "c.json").read_text())
     assert found["epsilons"] == [0, 0.1, 0.2]
+    told = ("norm", "dataset", "images", "seed", "with_detector")
+    assert [found[name] for name in told] == ["l_inf", "digits", 100, 0, False]
+    assert set(found["digests"]) == set(found["accuracies"]) == {str(saved_model), str(other)}
+    drawn = run("report", saved_model, other, "--curve", "c.json")
+    assert drawn.exit_code == 0, drawn.output
+    assert (anywhere / "report.html").read_text().count("fgsm on 100 test images of digits, seed 0") == 2
     first, second = found["accuracies"].values()
     assert first == second  # the same weights
     assert first == sorted(first, reverse=True)

@@ -103,6 +103,7 @@ def test_a_finished_training_shows_its_figures_again(saved_model, tiny_job):
     assert result.exit_code == 0, result.output
     assert "is complete" in result.output
     assert "the same network without defense" in result.output
+    assert result.output.endswith(f"As a page: erkeras report {saved_model}\n")
 
 
 def network(outputs=10, channels=1, *layers):
