@@ -11,12 +11,12 @@ from .embedding import draw_embedding as draw_embedding
 from .embedding import embed_codes as embed_codes
 from .embedding import project_codes as project_codes
 from .examples import Examples as Examples
+from .examples import as_lines as as_lines
 from .pictures import draw_curves as draw_curves
 from .pictures import draw_gallery as draw_gallery
 from .pictures import draw_scores as draw_scores
 from .pictures import draw_verdicts as draw_verdicts
 from .record import Record as Record
-from .record import as_lines as as_lines
 from .recorded import Evaluation as Evaluation
 from .robustness import Robustness as Robustness
 from .robustness import evaluate_robustness as evaluate_robustness

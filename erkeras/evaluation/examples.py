@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 #: In `Examples.broken_by`, beside the number of an attack.
 STANDING, WRONG_WHEN_CLEAN, UNANSWERED = -1, -2, -3
+#: What a line of a record calls these; an attack it calls by its name.
+WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,21 @@ class Examples:
     def join(cls, parts: list[Examples]) -> Examples:
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def as_lines(examples: Examples, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Lists one mapping of plain values for each example; `names` are the attacks'."""
+    words = {**WORDS, **dict(enumerate(names))}
+    return [
+        {
+            "index": int(examples.indices[row]),
+            "label": int(examples.labels[row]),
+            "clean_prediction": int(examples.clean_predictions[row]),
+            "broken_by": words[int(examples.broken_by[row])],
+            "prediction": int(examples.predictions[row]),
+            "distance": float(examples.distance[row]),
+            "queries": dict(zip(names, examples.queries[row].tolist(), strict=True)),
+            "gradients": dict(zip(names, examples.gradients[row].tolist(), strict=True)),
+        }
+        for row in range(len(examples))
+    ]

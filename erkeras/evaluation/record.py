@@ -23,7 +23,7 @@ import numpy as np
 from erkeras import files
 from erkeras.data import read_arrays
 from erkeras.errors import InputError
-from erkeras.evaluation.examples import STANDING, UNANSWERED, WRONG_WHEN_CLEAN, Examples
+from erkeras.evaluation.examples import WORDS, Examples, as_lines
 from erkeras.evaluation.record_files import no_example, parse_example, read_result, read_settings
 
 FORMAT = 1
@@ -33,7 +33,6 @@ IMAGES, COMPRESSED = "images.npy", "images.npz"
 _INTERNAL_BATCH = 128
 #: Settings that do not make a record another one.
 _CIRCUMSTANCES = ("versions", "processor")
-_WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
 #: Bytes that the file of examples may have.
 _MOST_LINES = 2**30
 
@@ -304,7 +303,7 @@ class Record:
         return self._written
 
     def _arrays(self, rows: list[dict[str, Any]]) -> Examples:
-        numbers = {word: number for number, word in {**_WORDS, **dict(enumerate(self.names))}.items()}
+        numbers = {word: number for number, word in {**WORDS, **dict(enumerate(self.names))}.items()}
         for number, row in enumerate(rows, start=1):
             counted = row["queries"].keys() & row["gradients"].keys()
             if row["broken_by"] not in numbers or not counted >= set(self.names):
@@ -328,24 +327,6 @@ class Record:
             gradients=table("gradients"),
             images=self._read_images(len(rows)) if rows else np.zeros((0, *self._shape[1:]), np.float32),
         )
-
-
-def as_lines(examples: Examples, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Lists one mapping of plain values for each example; `names` are the attacks'."""
-    words = {**_WORDS, **dict(enumerate(names))}
-    return [
-        {
-            "index": int(examples.indices[row]),
-            "label": int(examples.labels[row]),
-            "clean_prediction": int(examples.clean_predictions[row]),
-            "broken_by": words[int(examples.broken_by[row])],
-            "prediction": int(examples.predictions[row]),
-            "distance": float(examples.distance[row]),
-            "queries": dict(zip(names, examples.queries[row].tolist(), strict=True)),
-            "gradients": dict(zip(names, examples.gradients[row].tolist(), strict=True)),
-        }
-        for row in range(len(examples))
-    ]
 
 
 def _comparable(name: str, value: Any) -> Any:
