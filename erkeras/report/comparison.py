@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from erkeras.report import charts
 from erkeras.report.charts import Chart
 from erkeras.report.evaluations import Missing, Table
 from erkeras.report.figures import fraction
-from erkeras.report.sources import Measured, Reported
-from erkeras.report.words import heading, listed
+from erkeras.report.sources import Curve, Measured, Reported
+from erkeras.report.words import curve_title, heading, listed
 from erkeras.saved import percent
 
 #: Below it two models count as different, by custom.
@@ -42,6 +43,23 @@ def comparisons(models: Sequence[Reported]) -> list[Comparison]:
             what = (measured.dataset, measured.split, measured.seed, measured.threat, measured.summary.images, attacks)
             shared.setdefault(what, []).append((model, measured))
     return [_compare(group) for group in shared.values() if len({model.folder for model, _ in group}) > 1]
+
+
+def shared_curves(models: Sequence[Reported]) -> list[Chart]:
+    """Draws each curve that two or more models share in one chart."""
+    files: dict[Path, list[tuple[str, Curve]]] = {}
+    for model in models:
+        for curve in model.curves:
+            files.setdefault(curve.source, []).append((model.name, curve))
+    return [
+        charts.lines(
+            curve_title(group[0][1]),
+            f"epsilon ({group[0][1].norm})",
+            [(name, curve.epsilons, values) for name, curve in group for values in curve.accuracies.values()],
+        )
+        for group in files.values()
+        if len(group) > 1
+    ]
 
 
 def _compare(group: list[tuple[Reported, Measured]]) -> Comparison:

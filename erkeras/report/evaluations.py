@@ -163,7 +163,8 @@ def _classes(model: Reported, measured: Measured) -> Table:
         )
         for row in found
     )
-    return Table(caption, ("class", "images", "clean", "robust", "95% interval", "broken ones taken for"), rows)
+    clean = clean_title(measured.summary)
+    return Table(caption, ("class", "images", clean, "robust", "95% interval", "mostly taken for"), rows)
 
 
 def _charts(measured: Measured) -> list[Chart]:
@@ -228,8 +229,8 @@ def _missing(model: Reported, measured: Measured) -> list[Missing]:
                 words.command("verify", measured.folder, "--keep"),
             )
         )
-    assert measured.examples is not None
-    if figures.spread(measured.examples) is None and np.any(measured.examples.broken_by >= 0):
+    known = [one.examples for one in model.measured if one.examples]
+    if not any(figures.spread(examples) is not None for examples in known) and np.any(known[0].broken_by >= 0):
         found.append(
             Missing(
                 "Almost all perturbations have the same norm, since these attacks use the whole ball. How far images "

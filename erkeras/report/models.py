@@ -138,10 +138,8 @@ def _curves(model: Reported) -> list[Chart]:
     """Accuracy over epsilon: of files, of attacks that minimise, and of evaluations in several balls."""
     drawn = []
     for curve in model.curves:
-        names = " + ".join(dict.fromkeys(curve.attacks)) + (", with detector" if curve.with_detector else "")
-        title = f"{names} on {curve.images:,} test images of {curve.dataset}, seed {curve.seed}"
-        series = [(names, curve.epsilons, values) for values in curve.accuracies.values()]
-        drawn.append(charts.lines(title, f"epsilon ({curve.norm})", series))
+        series = [(model.name, curve.epsilons, values) for values in curve.accuracies.values()]
+        drawn.append(charts.lines(words.curve_title(curve), f"epsilon ({curve.norm})", series))
     for measured in model.measured:
         found = figures.accuracy_over_distance(measured, measured.examples) if measured.examples else None
         if found:

@@ -13,7 +13,7 @@ import markupsafe
 
 from erkeras.errors import InputError
 from erkeras.files import check_writable, write_text
-from erkeras.report.comparison import comparisons
+from erkeras.report.comparison import comparisons, shared_curves
 from erkeras.report.models import budget_of, part
 from erkeras.report.sources import Reported, read_sources
 from erkeras.report.words import heading
@@ -79,6 +79,7 @@ def render_report(models: Sequence[Reported]) -> str:
         style_digest=digest,
         parts_of_page=[part(model, f"model-{number}", share) for number, model in enumerate(models, start=1)],
         comparisons=comparisons(models) if len(models) > 1 else [],
+        shared_curves=shared_curves(models),
         several=len(models) > 1,
         version=__version__,
     )

@@ -175,4 +175,4 @@ def _tile(model: Reported, measured: Measured, row: int, factor: float | None) -
 
 def _verdict(score: float) -> str:
     """A detector's verdict and its score, as log odds from the threshold's."""
-    return f"{'found' if score > 0 else 'let pass'} ({score:+.1f})"
+    return f"{'found' if score > 0 else 'let pass'} ({score:+.2f})"

@@ -43,6 +43,12 @@ def heading(measured: Measured) -> str:
     return where if measured.split == "test" else f"{where}, {measured.split} images"
 
 
+def curve_title(curve: Curve) -> str:
+    """Says what a curve is of."""
+    names = " + ".join(dict.fromkeys(curve.attacks)) + (", with detector" if curve.with_detector else "")
+    return f"{names} on {curve.images:,} test images of {curve.dataset}, seed {curve.seed}"
+
+
 def meaning(attack: str) -> str:
     """Says what an attack of a name does; empty for one that is not known."""
     plain = attack.removesuffix("-detector")

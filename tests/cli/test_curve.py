@@ -24,7 +24,7 @@ def test_curves_of_several_models_share_a_picture_and_a_table(anywhere, saved_mo
     assert set(found["digests"]) == set(found["accuracies"]) == {str(saved_model), str(other)}
     drawn = run("report", saved_model, other, "--curve", "c.json")
     assert drawn.exit_code == 0, drawn.output
-    assert (anywhere / "report.html").read_text().count("fgsm on 100 test images of digits, seed 0") == 2
+    assert (anywhere / "report.html").read_text().count("<figcaption>fgsm on 100 test images of digits, seed 0") == 3
     first, second = found["accuracies"].values()
     assert first == second  # the same weights
     assert first == sorted(first, reverse=True)

@@ -1,10 +1,13 @@
 """Models beside each other, and the paired test of `erkeras table`."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 from scipy.stats import binomtest
 
-from erkeras.report.comparison import comparisons
-from erkeras.report.sources import read_sources
+from erkeras.report.comparison import comparisons, shared_curves
+from erkeras.report.sources import Curve, read_sources
 from helpers.reports import examples_of, model_of
 
 
@@ -45,3 +48,17 @@ def test_evaluations_of_other_images_are_not_compared(models, tmp_path):
     other = model_of(tmp_path / "d", names=("pgd", "square"), weights=b"d")
     found = comparisons(read_sources([models[0], other]))
     assert [one.title for one in found] == ["FGSM and PGD, l_inf epsilon 0.15, as training reports"]
+
+
+def test_a_curve_of_several_models_is_one_chart(models):
+    read = read_sources(models)
+    told = (Path("c.json"), (0.0, 0.1), ("pgd",), "l_inf", "digits", 20, 0, False)
+    with_curves = [
+        dataclasses.replace(model, curves=(Curve(*told, {model.name: (1.0, 0.1 * number)}),))
+        for number, model in enumerate(read[:2])
+    ]
+    (chart,) = shared_curves([*with_curves, read[2]])
+    assert chart.title == "pgd on 20 test images of digits, seed 0"
+    assert chart.legend == (("s0", "a"), ("s1", "b"))
+    assert "b from 100.0% to 10.0%" in chart.description
+    assert shared_curves(with_curves[:1]) == []

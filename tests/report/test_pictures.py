@@ -65,7 +65,7 @@ def test_a_tile_says_what_model_and_detector_say():
     examples, clean = examples_of(broken=(4,), later=(), wrong=())
     broken, nearest = galleries(MODEL, measured_of(examples, answers_of(examples, clean)), 10**6)
     (tile,) = broken.tiles
-    assert (tile.label, tile.before, tile.after) == ("one", ("one", "let pass (-1.9)"), ("two", "found (+1.0)"))
+    assert (tile.label, tile.before, tile.after) == ("one", ("one", "let pass (-1.87)"), ("two", "found (+1.00)"))
     assert tile.wrong
     assert tile.facts == ("broken by apgd-ce", "l_inf 0.2", "margin 2.40, then -1.40")
     # Nearest to being broken is the smallest margin.
