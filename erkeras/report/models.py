@@ -165,8 +165,9 @@ def _baseline(model: Reported) -> Table | None:
     rows = results_rows(model.card)
     if len(rows) < 2:
         return None
-    listed = tuple((name, *cells.values()) for name, cells in rows)
-    return Table("With and without the defense, as training reports", ("model", *rows[0][1]), listed)
+    columns = tuple(rows[0][1])
+    listed = tuple((name, *(cells.get(column, "") for column in columns)) for name, cells in rows)
+    return Table("With and without the defense, as training reports", ("model", *columns), listed)
 
 
 def _detector(model: Reported) -> Table | None:

@@ -21,9 +21,9 @@ _MEANINGS = {
     "apgd-t": "the same, towards each of the other classes",
     "fab": "looks for the nearest image of another class",
     "fab-t": "looks for the nearest image of each other class",
-    "square": "changes random squares, and asks for outputs alone",
+    "square": "changes random squares; asks for outputs alone",
     "cw": "makes the smallest perturbation by an optimizer",
-    "rays": "searches along rays, and asks for labels alone",
+    "rays": "searches along rays; asks for labels alone",
 }
 #: What attacks are called, by name.
 _NAMES = {"square": "Square", "cw": "C&W", "rays": "RayS"}
