@@ -270,7 +270,7 @@ def _read_curve(path: Path) -> Curve:
             raise ValueError("no curve")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give a file of erkeras curve --json.") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no curve: give a file that erkeras curve --json wrote.") from error

@@ -163,6 +163,7 @@ def test_a_record_that_is_not_finished_is_refused(tmp_path):
         ({"epsilons": [0, float("inf")]}, "is no curve"),
         ({"accuracies": {"other": [1.0, 0.5]}}, "is no curve"),
         ({"images": None}, "is no curve"),
+        ({"seed": float("inf")}, "is no curve"),
     ],
 )
 def test_curves_that_are_none_are_refused(tmp_path, changes, match):
