@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 #: What a browser is called here and there.
@@ -15,6 +16,13 @@ _FLAGS = (
     "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
+#: The browser reads commands from 3 and answers on 4.
+_START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _LONGEST = 60
 
 
@@ -36,13 +44,9 @@ class Browser:
         self._read, from_child = os.pipe()
         # Out of the way of 3 and 4, which are the child's.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_child, from_child)]
-
-        def place():
-            os.dup2(ends[0], 3)
-            os.dup2(ends[1], 4)
-
+        starter = [sys.executable, "-S", "-c", _START, *map(str, ends)]
         self._process = subprocess.Popen(
-            [executable, *_FLAGS, f"--user-data-dir={folder}"], preexec_fn=place, pass_fds=(3, 4),
+            [*starter, executable, *_FLAGS, f"--user-data-dir={folder}"], pass_fds=ends,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         for end in (*ends, to_child, from_child):
