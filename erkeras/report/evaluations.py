@@ -207,8 +207,8 @@ def _missing(model: Reported, measured: Measured) -> list[Missing]:
         if any(other.folder for other in model.measured):
             return []
         sentence = (
-            "Training keeps no record, so there are no figures of each class and no images here. AutoAttack with a "
-            "record gives both, and is the stronger test."
+            "Training keeps no record, so there are no figures of each class and no other images here. AutoAttack with "
+            "a record gives both, and is the stronger test."
         )
         return [Missing(sentence, words.command("attack", model.folder, "--attack", "autoattack", "--card"))]
     if measured.record is None:

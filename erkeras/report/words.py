@@ -132,8 +132,8 @@ def _limits(model: Reported, headline: Measured) -> str:
         parts.append(f"{'A warning makes' if doubts == 1 else f'{doubts} warnings make'} it doubtful: see Warnings.")
     if model.card.detector and not any(found.with_detector for found in model.measured):
         parts.append(
-            "The detector's figures are of attackers who do not know it. One who does was not tested here, and will "
-            "find it less of an obstacle."
+            "The detector's figures are of attackers who do not know it. One who does was not tested here, and gets "
+            "past it more often."
         )
     return " ".join(parts)
 
