@@ -72,7 +72,7 @@ _SHOWN = 10
     "--naive",
     is_flag=True,
     panel=WHAT,
-    help="Attack the classifier behind a purifier alone, and classify what comes of it through the purifier.",
+    help="Attack the classifier without its purifier, and then classify the attacked images through the purifier.",
 )
 @MODULES
 @attack_option("pgd")
@@ -95,23 +95,23 @@ _SHOWN = 10
     "--restarts",
     type=COUNT,
     panel=HOW_STRONG,
-    help="Start so often.  [default: 5 for PGD, 1 for APGD, FAB and Square]",
+    help="Start this many times for each image.  [default: 5 for PGD, 1 for APGD, FAB and Square]",
 )
 @click.option(
     "--iterations",
     type=COUNT,
     panel=HOW_STRONG,
-    help="Make so many iterations.  [default: 100 for APGD and FAB, 1000 for each search step of C&W]",
+    help="Run this many iterations.  [default: 100 for APGD and FAB, 1000 for each search step of C&W]",
 )
 @click.option(
     "--queries",
     type=COUNT,
     panel=HOW_STRONG,
-    help="Ask for so many images.  [default: 5000 for Square, 10000 for RayS]",
+    help="Let the attack make this many queries for each image.  [default: 5000 for Square, 10000 for RayS]",
 )
 @CONFIDENCE
 @click.option(
-    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many images, at most."
+    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack at most this many images."
 )
 @SEED
 @INTERNAL_BATCH
@@ -123,14 +123,21 @@ _SHOWN = 10
     "--card",
     is_flag=True,
     panel=WHERE_TO,
-    help="Keep the record in MODEL, a folder of ours, and its figures in its card.",
+    help="Keep the record in MODEL's folder, and put its figures on the model's card.",
 )
-@click.option("--resume", is_flag=True, panel=WHERE_TO, help="Go on with the record of an interrupted run.")
+@click.option("--resume", is_flag=True, panel=WHERE_TO, help="Continue the record of an interrupted run.")
 @click.option(
-    "--json", "json_file", type=PATH, panel=WHERE_TO, help="Write figures and the verdict of every image to this file."
+    "--json",
+    "json_file",
+    type=PATH,
+    panel=WHERE_TO,
+    help="Write the figures and the verdict of every image to this file.",
 )
 @click.option(
-    "--save-images", type=PATH, panel=WHERE_TO, help="Write images, attacked images and labels to this .npz file."
+    "--save-images",
+    type=PATH,
+    panel=WHERE_TO,
+    help="Write the images, the attacked images and the labels to this .npz file.",
 )
 @click.option(
     "--gallery", type=PATH, panel=WHERE_TO, help=f"Draw {_SHOWN} broken images, clean and attacked, to this PNG file."

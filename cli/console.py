@@ -1,4 +1,4 @@
-"""What long work looks like: a status line while TensorFlow loads, bars, tables."""
+"""Shows long work: a status line while TensorFlow loads, bars, tables."""
 
 from __future__ import annotations
 

@@ -49,14 +49,19 @@ from .options import (
     default="0:0.4:0.025",
     show_default=True,
     panel=HOW_STRONG,
-    help="Attack within each of these radii: START:STOP:STEP.",
+    help="Attack within each epsilon of START:STOP:STEP.",
 )
 @click.option(
-    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack so many test images, at most."
+    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Attack at most this many test images."
 )
 @SEED
 @click.option(
-    "--output", type=PATH, default="curve.png", show_default=True, panel=WHERE_TO, help="Draw to this PNG file."
+    "--output",
+    type=PATH,
+    default="curve.png",
+    show_default=True,
+    panel=WHERE_TO,
+    help="Draw the picture to this PNG file.",
 )
 @click.option("--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the figures to this file.")
 def curve(

@@ -27,7 +27,7 @@ FOUND = 1
 @click.argument("paths", type=PATH, nargs=-1)
 @ENDPOINT
 @click.option(
-    "--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the verdicts to this file; - is standard output."
+    "--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the verdicts to this file. - is standard output."
 )
 @click.option(
     "--exit-code", is_flag=True, panel=WHERE_TO, help=f"Exit with code {FOUND} where any image is adversarial."
@@ -63,7 +63,7 @@ def detect(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a model says of images."""
+    """Holds what a model says of images."""
 
     source: str
     images: list[str]

@@ -55,7 +55,7 @@ _COLUMNS = [
     "--table",
     is_flag=True,
     panel=WHAT,
-    help="Make Tables 5 to 8: every attack against every other. One of MODELS must be undefended, and one have a code.",
+    help="Make the paper's Tables 5 to 8. One of MODELS must be undefended, and one must have a code.",
 )
 @click.option(
     "--detector",
@@ -63,17 +63,17 @@ _COLUMNS = [
     type=click.Choice(DETECTORS),
     multiple=True,
     panel=WHAT,
-    help="Compare this detector. Give it again for several.  "
+    help="Compare this detector. Repeat the option to compare several.  "
     "[default: kd, lid of an undefended model; er1, er2 where there is a code]",
 )
 @click.option(
     "--false-positive-rate",
     type=FiniteFloat(0, 1, min_open=True, max_open=True),
     panel=WHAT,
-    help="Set the threshold for this rate on set I.  [default: the regression's own decision, at 1/2]",
+    help="Set the threshold for this false positive rate on set I.  [default: the regression's own decision, at 1/2]",
 )
 @MODULES
-@click.option("--attack", type=click.Choice(ATTACKS), panel=HOW_STRONG, help="Evaluate by this attack.  [default: pgd]")
+@click.option("--attack", type=click.Choice(ATTACKS), panel=HOW_STRONG, help="Evaluate on this attack.  [default: pgd]")
 @click.option("--fit-on", type=click.Choice(ATTACKS), panel=HOW_STRONG, help="Fit on this attack.  [default: --attack]")
 @click.option(
     "--with-detector", "adaptive", is_flag=True, panel=HOW_STRONG, help="Evaluate against an adaptive attacker too."
@@ -82,7 +82,7 @@ _COLUMNS = [
     "--epsilon",
     type=EPSILON,
     panel=HOW_STRONG,
-    help="Run FGSM and PGD in this l_inf ball.  [default: as the card reports]",
+    help="Run FGSM and PGD with this epsilon, in l_inf.  [default: as the card reports]",
 )
 @STEPS
 @STEP_SIZE
@@ -90,24 +90,30 @@ _COLUMNS = [
     "--cw-bound",
     type=EPSILON,
     panel=HOW_STRONG,
-    help="Bound C&W's root mean square distance; 1 is no bound.  [default: mnist 0.007, cifar10 0.004, else 1]",
+    help="Limit the root mean square distance of C&W. 1 is no limit.  [default: mnist 0.007, cifar10 0.004, else 1]",
 )
 @CONFIDENCE
 @click.option(
-    "--iterations", type=COUNT, panel=HOW_STRONG, help="Iterate so often in each search step of C&W.  [default: 1000]"
+    "--iterations",
+    type=COUNT,
+    panel=HOW_STRONG,
+    help="Run this many iterations in each search step of C&W.  [default: 1000]",
 )
 @click.option(
     "--limit",
     type=COUNT,
     panel=HOW_MANY,
-    help="Attack so many images of set II by C&W and the adaptive attacker.  [default: 500]",
+    help="Attack at most this many images of set II by C&W and the adaptive attacker.  [default: 500]",
 )
 @SEED
 @click.option(
-    "--record", type=PATH, panel=WHERE_TO, help="Keep records of the attacks in this folder; those there serve again."
+    "--record",
+    type=PATH,
+    panel=WHERE_TO,
+    help="Keep records of the attacks in this folder. Records that are there are used again.",
 )
 @click.option(
-    "--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the figures to this file; - is standard output."
+    "--json", "json_file", type=PATH, panel=WHERE_TO, help="Write the figures to this file. - is standard output."
 )
 @click.option("--picture", type=PATH, panel=WHERE_TO, help="Draw the scores, clean against attacked, to this PNG file.")
 def detectors(

@@ -14,7 +14,7 @@ from .options import COUNT, WHERE
 
 
 class Devices(click.ParamType):
-    """A number of devices from 1 on, or all: None."""
+    """Parses a number of devices of at least 1, or "all", which becomes None."""
 
     name = "number or all"
 
@@ -35,26 +35,26 @@ def several(command: Callable[..., Any]) -> Callable[..., Any]:
             default="1",
             show_default=True,
             panel=WHERE,
-            help="Share each batch among so many GPUs, or without any among parts of the processor; all for all GPUs.",
+            help="Share each batch among this many GPUs, or all. Without a GPU, divide the processor instead.",
         ),
         click.option(
             "--synchronized",
             is_flag=True,
             panel=WHERE,
-            help="Take BatchNorm's statistics over the whole batch that devices share, not over each one's part.",
+            help="Compute BatchNorm's statistics over the whole batch that devices share, not over each device's part.",
         ),
         click.option(
             "--workers",
             type=COUNT,
             panel=WHERE,
-            help="Train by so many processes that Ray starts, on this machine or on --cluster.",
+            help="Train with this many processes that Ray starts, on this machine or on --cluster.",
         ),
         click.option(
             "--cluster",
             "address",
             metavar="ADDRESS",
             panel=WHERE,
-            help="Let --workers be on this Ray cluster: HOST:PORT, or auto for the one that this machine belongs to.",
+            help="Start --workers on this Ray cluster: HOST:PORT, or auto for the one that this machine belongs to.",
         ),
     )
     for option in reversed(options):

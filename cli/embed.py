@@ -29,15 +29,25 @@ from .options import (
 @click.argument("model", type=PATH)
 @MODULES
 @click.option(
-    "--epsilon", type=RADIUS, panel=HOW_STRONG, help="Attack in this l_inf ball.  [default: as MODEL's card reports]"
+    "--epsilon",
+    type=RADIUS,
+    panel=HOW_STRONG,
+    help="Attack with this epsilon, in l_inf.  [default: as MODEL's card reports]",
 )
-@click.option("--steps", type=COUNT, default=40, show_default=True, panel=HOW_STRONG, help="Take so many steps of PGD.")
 @click.option(
-    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Draw so many test images, at most."
+    "--steps", type=COUNT, default=40, show_default=True, panel=HOW_STRONG, help="Run this many steps of PGD."
+)
+@click.option(
+    "--limit", type=COUNT, default=1000, show_default=True, panel=HOW_MANY, help="Draw at most this many test images."
 )
 @SEED
 @click.option(
-    "--output", type=PATH, default="embedding.png", show_default=True, panel=WHERE_TO, help="Draw to this PNG file."
+    "--output",
+    type=PATH,
+    default="embedding.png",
+    show_default=True,
+    panel=WHERE_TO,
+    help="Draw the picture to this PNG file.",
 )
 def embed(
     model: Path, epsilon: float | None, steps: int, limit: int, seed: int, output: Path, modules: tuple[str, ...]

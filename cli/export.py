@@ -19,7 +19,7 @@ from .options import COUNT, MODULES, PATH, WHERE_TO
     "--version",
     type=COUNT,
     panel=WHERE_TO,
-    help="Give the SavedModel this number.  [default: one more than the newest]",
+    help="Give the SavedModel this version number.  [default: one more than the newest]",
 )
 def export(model: Path, version: int | None, modules: tuple[str, ...]) -> None:
     """Write another version of MODEL's SavedModel beside the ones that are there.

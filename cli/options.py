@@ -21,7 +21,7 @@ from erkeras.threat import ThreatModel
 
 
 class FiniteFloat(click.FloatRange):
-    """A float within a range; neither NaN nor infinite, which a plain range lets through."""
+    """Parses a float within a range. It refuses NaN and infinity, which click's range accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
@@ -31,7 +31,7 @@ class FiniteFloat(click.FloatRange):
 
 
 class Epsilons(click.ParamType):
-    """START:STOP:STEP, both ends included, as a rising tuple of floats."""
+    """Parses START:STOP:STEP, both ends included, into a rising tuple of floats."""
 
     name = "start:stop:step"
 
@@ -47,7 +47,7 @@ class Epsilons(click.ParamType):
 
 
 class Regularizer(click.ParamType):
-    """A regularizer of ours by its name, or MODULE:CLASS of a module in the working folder."""
+    """Parses the name of a regularizer of ours, or MODULE:CLASS of a module in the working folder."""
 
     name = "name"
 
@@ -63,7 +63,7 @@ class Regularizer(click.ParamType):
 
 
 class Network(click.ParamType):
-    """A network of ours by its name, MODULE:FUNCTION of a module in the working folder, or a trained FILE.keras."""
+    """Parses the name of a network of ours, MODULE:FUNCTION of a local module, or a trained FILE.keras."""
 
     name = "name"
 
@@ -88,7 +88,7 @@ class Network(click.ParamType):
 
 
 class Module(click.ParamType):
-    """A module in the working folder, or an installed one."""
+    """Parses the name of a module in the working folder, or of an installed one."""
 
     name = "module"
 
@@ -124,13 +124,13 @@ MODULES = click.option(
     type=Module(),
     multiple=True,
     panel=WHAT,
-    help="Import this module first. It registers Keras classes of your own, of which the model is made.",
+    help="Import this module first. It must register the Keras classes of your own that the model contains.",
 )
 ENDPOINT = click.option(
     "--endpoint",
     metavar="URL",
     panel=WHAT,
-    help="Ask a served model in MODEL's place: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME; https and "
+    help="Ask a served model instead of MODEL: http://HOST:PORT/v1/models/NAME, or grpc://HOST:PORT/NAME; https and "
     "grpcs with TLS. ERKERAS_TOKEN holds a token for it, and ERKERAS_CA the file of its CA.",
 )
 SEED = click.option(
@@ -139,7 +139,7 @@ SEED = click.option(
     default=0,
     show_default=True,
     panel=HOW_MANY,
-    help="Draw the images, and the attacks' random numbers, by this seed.",
+    help="Draw the images and the attacks' random numbers by this seed.",
 )
 
 NORM = click.option(
@@ -150,15 +150,18 @@ NORM = click.option(
     panel=HOW_STRONG,
     help="Measure a perturbation by this norm.",
 )
-STEPS = click.option("--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of PGD.  [default: 40]")
+STEPS = click.option("--steps", type=COUNT, panel=HOW_STRONG, help="Run this many steps of PGD.  [default: 40]")
 STEP_SIZE = click.option(
     "--step-size",
     type=FiniteFloat(0),
     panel=HOW_STRONG,
-    help="Take PGD's steps of this length.  [default: 2.5 epsilon / steps]",
+    help="Give each step of PGD this length.  [default: 2.5 epsilon / steps]",
 )
 CONFIDENCE = click.option(
-    "--confidence", type=FiniteFloat(0), panel=HOW_STRONG, help="Ask C&W for this margin.  [default: 0]"
+    "--confidence",
+    type=FiniteFloat(0),
+    panel=HOW_STRONG,
+    help="Let C&W ask for this margin between logits.  [default: 0]",
 )
 
 
@@ -166,7 +169,7 @@ INTERNAL_BATCH = click.option(
     "--internal-batch",
     type=COUNT,
     panel=HOW_MANY,
-    help="Let the model see so many images at once.  [default: 128; on a GPU 256, or what fits]",
+    help="Let the model see this many images at once.  [default: 128; on a GPU 256, or what fits]",
 )
 XLA = click.option(
     "--xla/--no-xla",
@@ -186,7 +189,7 @@ def attack_option(*default: str) -> Callable[[Callable[..., Any]], Callable[...,
         default=list(default),
         show_default=True,
         panel=HOW_STRONG,
-        help="Run this attack. Give it again for several: each gets the images that still stand.",
+        help="Run this attack. Repeat the option to run several: each gets the images that no earlier one has broken.",
     )
 
 

@@ -28,10 +28,10 @@ from .table import show_rows
     type=click.Choice(list(DEFENSES)),
     multiple=True,
     panel=WHAT,
-    help="Train this row. Give it again for several.  [default: the nine of Table 1 that have no purifier]",
+    help="Train this row. Repeat the option to train several.  [default: the nine of Table 1 that have no purifier]",
 )
 @attack_option("pgd", "autoattack")
-@click.option("--epochs", type=COUNT, panel=HOW_MANY, help="Train for so many epochs.  [default: as the recipe says]")
+@click.option("--epochs", type=COUNT, panel=HOW_MANY, help="Train for this many epochs.  [default: as the recipe says]")
 @click.option(
     "--seed",
     "seeds",
@@ -40,7 +40,7 @@ from .table import show_rows
     default=[0, 1, 2],
     show_default=True,
     panel=HOW_MANY,
-    help="Train each row with this seed. Give it again for several.",
+    help="Train each row with this seed. Repeat the option to use several.",
 )
 @click.option("--output", type=PATH, panel=WHERE_TO, help="Put the models into this folder.  [default: rows/DATASET]")
 def rows(

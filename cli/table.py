@@ -20,7 +20,7 @@ from .options import PATH, WHAT
     "--evaluation",
     "title",
     panel=WHAT,
-    help="Compare this evaluation of the cards, by its title.  [default: the one that all have]",
+    help="Compare the evaluation with this title on the cards.  [default: the one that all have]",
 )
 @click.option(
     "--pair",
@@ -29,7 +29,7 @@ from .options import PATH, WHAT
     type=PATH,
     multiple=True,
     panel=WHAT,
-    help="Test whether the rows of these two of MODELS are equally robust, image by image over all seeds.",
+    help="Test whether the rows of these two MODELS are equally robust, image by image over all seeds.",
 )
 def table(models: tuple[Path, ...], title: str | None, pairs: tuple[tuple[Path, Path], ...]) -> None:
     """Put saved models beside each other: one row a defense, over its seeds.

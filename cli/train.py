@@ -71,9 +71,7 @@ RECIPE = "Instead of what the recipe says"
     panel=WHAT,
     help="Fit this detector: er1 looks at the code, er2 at the combined code.  [default: er2]",
 )
-@click.option(
-    "--baseline", is_flag=True, panel=WHAT, help="Train the same network without any defense too, to compare."
-)
+@click.option("--baseline", is_flag=True, panel=WHAT, help="Also train the same network without a defense, to compare.")
 @click.option(
     "--norm",
     type=click.Choice(["l_inf", "l2"]),
@@ -84,24 +82,27 @@ RECIPE = "Instead of what the recipe says"
     "--epsilon",
     type=RADIUS,
     panel=HOW_STRONG,
-    help="Evaluate the model in this ball, in [0, 1] pixels; at most 1 in l_inf.",
+    help="Evaluate with this epsilon, in pixels from 0 to 1. It is at most 1 in l_inf.",
 )
 @click.option(
     "--training-ratio",
     type=FiniteFloat(0),
     panel=HOW_STRONG,
-    help="Train at this multiple of epsilon; 0 is clean images.",
+    help="Train with this multiple of epsilon. 0 trains on clean images.",
 )
 @click.option(
-    "--steps", type=COUNT, panel=HOW_STRONG, help="Take so many steps of training's PGD; 1 is FGSM from a random start."
+    "--steps",
+    type=COUNT,
+    panel=HOW_STRONG,
+    help="Train against PGD with this many steps. 1 is FGSM from a random start.",
 )
 @click.option(
     "--structured",
     type=FiniteFloat(0, 1),
     panel=HOW_STRONG,
-    help="Let this fraction of the adversary's starts be stripes and blocks.",
+    help="Start this fraction of training's attacks from stripes and blocks, as Square does.",
 )
-@click.option("--restarts", type=COUNT, panel=HOW_STRONG, help="Start the PGD that evaluates so often.  [default: 5]")
+@click.option("--restarts", type=COUNT, panel=HOW_STRONG, help="Start the PGD that evaluates N times.  [default: 5]")
 @click.option(
     "--network",
     type=Network(),
@@ -109,21 +110,21 @@ RECIPE = "Instead of what the recipe says"
     help=f"Train {', '.join(NETWORK_NAMES)}, MODULE:FUNCTION of a module in this folder, or a trained FILE.keras.",
 )
 @click.option("--code-layer", panel=RECIPE, help="Cut a whole classifier of your own in two at this layer.")
-@click.option("--code-size", type=COUNT, panel=RECIPE, help="Give the code so many dimensions.")
+@click.option("--code-size", type=COUNT, panel=RECIPE, help="Give the code this many dimensions.")
 @MODULES
-@click.option("--epochs", type=COUNT, panel=RECIPE, help="Train for so many epochs.")
-@click.option("--batch-size", type=COUNT, panel=RECIPE, help="Train on batches of so many images.")
+@click.option("--epochs", type=COUNT, panel=RECIPE, help="Train for this many epochs.")
+@click.option("--batch-size", type=COUNT, panel=RECIPE, help="Train on batches of this many images.")
 @click.option(
     "--learning-rate",
     type=FiniteFloat(0, min_open=True),
     panel=RECIPE,
-    help="Train encoder and classifier at this rate.",
+    help="Train encoder and classifier with this learning rate.",
 )
 @click.option(
     "--optimizer",
     type=click.Choice(["adam", "adamw", "sgd"]),
     panel=RECIPE,
-    help="Train encoder and classifier by this optimizer; sgd has Nesterov's momentum.",
+    help="Train encoder and classifier by this optimizer. sgd has Nesterov's momentum.",
 )
 @click.option(
     "--momentum", type=FiniteFloat(0, 1, max_open=True), panel=RECIPE, help="Give sgd this momentum.  [default: 0.9]"
@@ -142,20 +143,23 @@ RECIPE = "Instead of what the recipe says"
     help="Regularize by wasserstein, mmd, gaussian-kl, or MODULE:CLASS of a module in this folder.",
 )
 @click.option(
-    "--coefficient", type=FiniteFloat(0), panel=RECIPE, help="Weigh the regularization by this lambda; 0 is none."
+    "--coefficient",
+    type=FiniteFloat(0),
+    panel=RECIPE,
+    help="Multiply the regularizer by this lambda. 0 is no regularizer.",
 )
 @click.option(
     "--coupling",
     type=click.Choice(["separate", "joint"]),
     panel=RECIPE,
-    help="Make line 9 of Algorithm 1 an update of its own, or join it to line 8.",
+    help="Run line 9 of Algorithm 1 as a separate update, or add its gradient to line 8's.",
 )
-@click.option("--beta", type=FiniteFloat(0), panel=RECIPE, help="Weigh robustness in TRADES by this beta.")
+@click.option("--beta", type=FiniteFloat(0), panel=RECIPE, help="Multiply the robustness term of TRADES by this beta.")
 @click.option(
     "--label-smoothing",
     type=FiniteFloat(0, 1, max_open=True),
     panel=RECIPE,
-    help="Share this fraction of a training label among all classes, as 0.1.",
+    help="Smooth training labels: share this fraction among all classes, for example 0.1.",
 )
 @click.option(
     "--clean-fraction",
@@ -174,22 +178,22 @@ RECIPE = "Instead of what the recipe says"
     "--cutout",
     type=FiniteFloat(0, 1, max_open=True),
     panel=RECIPE,
-    help="Cut a rectangle of this fraction of the sides out of each training image, as 0.5.",
+    help="Cut a rectangle of this fraction of the sides out of each training image, for example 0.5.",
 )
 @click.option(
     "--averaging",
     type=FiniteFloat(0, 1, max_open=True),
     panel=RECIPE,
-    help="Average the weights with this decay, as 0.999.",
+    help="Average the weights with this decay, for example 0.999.",
 )
 @click.option(
     "--keep-best/--keep-last",
     default=None,
     panel=RECIPE,
-    help="Take the epoch of the best robust validation accuracy.",
+    help="Keep the epoch of the best robust validation accuracy, instead of the last.",
 )
 @click.option(
-    "--bfloat16/--no-bfloat16", default=None, panel=RECIPE, help="Run the passes of training's PGD in bfloat16."
+    "--bfloat16/--no-bfloat16", default=None, panel=RECIPE, help="Compute the passes of training's PGD in bfloat16."
 )
 @click.option(
     "--mixed-precision/--float32",
@@ -202,7 +206,7 @@ RECIPE = "Instead of what the recipe says"
     "--limit",
     type=COUNT,
     panel=HOW_MANY,
-    help="Attack so many test images, drawn by the seed.  [default: 1000, behind a purifier 128]",
+    help="Attack at most this many test images, drawn by the seed.  [default: 1000, behind a purifier 128]",
 )
 @click.option(
     "--seed",
@@ -210,32 +214,33 @@ RECIPE = "Instead of what the recipe says"
     default=0,
     show_default=True,
     panel=HOW_MANY,
-    help="Draw weights, data order and everything else by this seed.",
+    help="Draw the weights, the order of the data and everything else by this seed.",
 )
 @click.option(
     "--output",
     type=PATH,
     panel=WHERE_TO,
-    help="Make this folder.  [default: saved_models/DATASET-DEFENSE, and -RECIPE for another than the default]",
+    help="Write the model to this new folder.  [default: saved_models/DATASET-DEFENSE, and "
+    "-RECIPE for another than the default]",
 )
 @click.option(
     "--resume",
     is_flag=True,
     panel=WHERE_TO,
-    help="Go on with an interrupted training; show the figures of a finished one.",
+    help="Continue an interrupted training, or show the figures of a finished one.",
 )
 @click.option(
     "--compact",
     is_flag=True,
     panel=WHERE_TO,
-    help="Save no more than serving needs, with a detector of 50 centres a class: to ship.",
+    help="Save only what serving needs, with a small detector of 50 centres for each class.",
 )
 @click.option(
     "--deterministic/--fast",
     default=True,
     show_default=True,
     panel=WHERE_TO,
-    help="Get the same bits again on one machine, or train faster.",
+    help="Get the same bits from every run on one machine, or train faster.",
 )
 def train(
     dataset: str,

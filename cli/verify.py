@@ -19,7 +19,7 @@ from .workers import CLUSTER, WORKERS, started
 @click.argument("model", type=PATH, required=False)
 @MODULES
 @click.option(
-    "--again", type=COUNT, panel=HOW_STRONG, help="Attack so many of the images again: they must end as recorded."
+    "--again", type=COUNT, panel=HOW_STRONG, help="Attack this many of the images again. They must end as recorded."
 )
 @click.option(
     "--seed",
@@ -27,7 +27,7 @@ from .workers import CLUSTER, WORKERS, started
     default=0,
     show_default=True,
     panel=HOW_MANY,
-    help="Draw the images of --again by this seed. Choose your own.",
+    help="Draw the images of --again by this seed. Choose one of your own.",
 )
 @click.option(
     "--keep",
@@ -47,7 +47,7 @@ def verify(
     workers: int | None,
     cluster: str | None,
 ) -> None:
-    """Hold everything that RECORD claims against its images, its model and its data.
+    """Check everything that RECORD claims against its images, its model and its data.
 
     RECORD is a folder that erkeras attack or erkeras detectors made. MODEL is what it is about, by default the model
     that it names.

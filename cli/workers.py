@@ -16,14 +16,14 @@ WORKERS = click.option(
     "--workers",
     type=COUNT,
     panel=WHERE,
-    help="Attack by so many workers on this machine, or on --cluster.  [default: this process alone; on --cluster one "
-    "for each GPU, or for each 4 processors]",
+    help="Attack with this many workers on this machine, or on --cluster.  [default: this process alone; on --cluster "
+    "one for each GPU, or for each 4 processors]",
 )
 CLUSTER = click.option(
     "--cluster",
     metavar="ADDRESS",
     panel=WHERE,
-    help="Attack by workers on this Ray cluster: HOST:PORT, or auto for the one that this machine belongs to.",
+    help="Attack with workers on this Ray cluster: HOST:PORT, or auto for the one that this machine belongs to.",
 )
 
 

@@ -233,7 +233,7 @@ def _refusal(path: Path, error: OSError) -> InputError:
 
 
 def _resolve(path: Path) -> tuple[Path | None, os.stat_result | None]:
-    """What a path stands for: the file behind its links, None for an open file; and what is there now, if anything."""
+    """Follows a path's links to its file, None for an open file, and gives the status of what is there, if anything."""
     target = Path(os.path.abspath(path))
     for _ in range(_LONGEST_CHAIN):
         if not target.is_symlink():

@@ -1,4 +1,4 @@
-"""How attacks share the processors of a machine."""
+"""Shares the processors of a machine among attacks."""
 
 from __future__ import annotations
 

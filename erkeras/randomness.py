@@ -73,18 +73,18 @@ _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
 def fold_in(keys: tf.Tensor, number: Any) -> tf.Tensor:
-    """New keys, int64 like `keys`, for a stream: an integer, or integers that broadcast against the keys."""
+    """Makes new keys, int64 like `keys`, for a stream: an integer, or integers that broadcast against the keys."""
     return _mix(keys + _GOLDEN * (tf.cast(number, tf.int64) + 1))
 
 
 def row_keys(seeds: tf.Tensor) -> tf.Tensor:
-    """One key for each image, int64 `[n]`, of seeds int64 `[n, 2]` (seed, index)."""
+    """Makes one key for each image, int64 `[n]`, of seeds int64 `[n, 2]` (seed, index)."""
     seeds = tf.cast(seeds, tf.int64)
     return fold_in(_mix(seeds[:, 0]), seeds[:, 1])
 
 
 def uniform(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
-    """Numbers in [0, 1), multiples of 2^-24 `[n, *shape]`, of keys `[n]`."""
+    """Draws numbers in [0, 1), multiples of 2^-24 `[n, *shape]`, from keys `[n]`."""
     shape = tf.cast(shape, tf.int32)
     counters = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64), dtype=tf.int64)
     bits = _shift(fold_in(keys[:, tf.newaxis], counters), 40)
@@ -93,18 +93,18 @@ def uniform(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
 
 
 def normal(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
-    """Standard normal numbers `[n, *shape]`, of keys `[n]`, by Box and Muller."""
+    """Draws standard normal numbers `[n, *shape]` from keys `[n]`, by Box and Muller."""
     radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(keys, 0), shape, dtype)))
     return radius * tf.cos(2 * math.pi * uniform(fold_in(keys, 1), shape, dtype))
 
 
 def integers(keys: tf.Tensor, shape: Any, limit: Any) -> tf.Tensor:
-    """int32 in [0, limit) `[n, *shape]`, of keys `[n]`; `limit` broadcasts against them and is below 2^24."""
+    """Draws int32 in [0, limit) `[n, *shape]` from keys `[n]`. `limit` broadcasts against them and is below 2^24."""
     return tf.cast(uniform(keys, shape, tf.float64) * tf.cast(limit, tf.float64), tf.int32)
 
 
 def signs(keys: tf.Tensor, shape: Any, dtype: Any = "float32") -> tf.Tensor:
-    """-1 or 1 `[n, *shape]`, of keys `[n]`."""
+    """Draws -1 or 1 `[n, *shape]` from keys `[n]`."""
     return tf.where(uniform(keys, shape) < 0.5, tf.constant(-1, dtype), tf.constant(1, dtype))
 
 
@@ -126,7 +126,7 @@ _PLACE: contextvars.ContextVar[tuple[Any, Any] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def rows_of_batch(place: tuple[Any, Any] | None) -> Iterator[None]:
-    """Within it, `draw_rows` takes the rows from the first on of a batch of so many: `place`, two int scalars."""
+    """Lets `draw_rows` take a device's rows of the whole batch: `place` holds two int scalars, first row and size."""
     token = _PLACE.set(place)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What an attacker may do to an image: the norm, the size of the perturbation, the bounds of a pixel."""
+"""Defines what an attacker may do to an image: norm, size of the perturbation, bounds of a pixel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NORMS = ("l_inf", "l2")
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Perturbations of an image with `norm(perturbation) <= epsilon` that leave every pixel within its bounds.
+    """Defines what an attacker may do: `norm(perturbation) <= epsilon`, with every pixel within its bounds.
 
     Args:
         norm: "l_inf" or "l2" (the Euclidean length over height x width x channels).
@@ -55,7 +55,7 @@ class ThreatModel:
 
     @classmethod
     def root_mean_square(cls, epsilon: float, image_shape: Sequence[int]) -> ThreatModel:
-        """The l2 ball whose radius is given as the paper gives it (its "Notations"): as a root mean square.
+        """Makes the l2 ball of a radius in the paper's unit (its "Notations"): a root mean square.
 
         Args:
             epsilon: `||perturbation||_2 / sqrt(height x width x channels)`.
@@ -64,7 +64,7 @@ class ThreatModel:
         return cls("l2", epsilon * math.sqrt(math.prod(image_shape)))
 
     def project(self, images: Any, origins: Any, scale: Any = 1.0) -> tf.Tensor:
-        """The nearest images inside the ball around `origins` and inside the pixel bounds.
+        """Projects images into the ball around `origins` and into the pixel bounds.
 
         For l2 that is the ball first and the bounds after: still inside both, since `origins` are within bounds.
 
@@ -83,7 +83,7 @@ class ThreatModel:
         return tf.clip_by_value(images, self.lower, self.upper)
 
     def steepest(self, gradients: Any) -> tf.Tensor:
-        """The perturbations of norm 1 along which gradients `[n, height, width, channels]` rise most (0 for 0)."""
+        """Finds the perturbations of norm 1 that gradients `[n, height, width, channels]` favour most (0 for 0)."""
         if self.norm == "l_inf":
             return tf.sign(gradients)
         # To a largest entry of 1 first: the square of a confident model's gradient is 0 in float32.
@@ -92,7 +92,7 @@ class ThreatModel:
         return gradients / tf.maximum(_length(gradients), 1e-15)
 
     def random_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
-        """Uniformly random images of the ball around `origins`, clipped to the pixel bounds.
+        """Draws images uniformly from the ball around `origins`, and clips them to the pixel bounds.
 
         Args:
             origins: float `[n, height, width, channels]`.
@@ -115,7 +115,7 @@ class ThreatModel:
         return self.project(start, origins, scale)
 
     def structured_start(self, origins: Any, seeds: Any, scale: Any = 1.0) -> tf.Tensor:
-        """Images with every pixel moved by +-radius, the same in a column, or in blocks of a seventh or a fourth.
+        """Moves every pixel by +-radius, the same in a column, or in blocks of a seventh or a fourth of the side.
 
         Where Square begins and what it is made of; each image draws one of the three patterns. Norm l_inf.
 
@@ -141,20 +141,20 @@ class ThreatModel:
         return self.project(origins + tf.cast(scale, origins.dtype) * self.epsilon * pattern, origins, scale)
 
     def normal_start(self, origins: Any, seeds: Any, deviation: float, scale: Any = 1.0) -> tf.Tensor:
-        """Images with normal noise of a standard deviation, projected; seeds and scale as for `random_start`."""
+        """Adds normal noise of a standard deviation, and projects. Seeds and scale are as for `random_start`."""
         origins = tf.convert_to_tensor(origins)
         noise = draw("normal", tf.shape(origins), seeds, StartStream.POINT, origins.dtype)
         return self.project(origins + deviation * noise, origins, scale)
 
     def distance(self, images: Any, origins: Any) -> tf.Tensor:
-        """Norm of each perturbation, `[n]`."""
+        """Computes the norm of each perturbation, `[n]`."""
         perturbations = tf.convert_to_tensor(images) - origins
         if self.norm == "l_inf":
             return tf.reduce_max(tf.abs(perturbations), axis=_pixel_axes(perturbations))
         return tf.reshape(_length(perturbations), [-1])
 
     def allows(self, distances: np.ndarray) -> np.ndarray:
-        """bool `[n]`: whether perturbations of these norms are inside the ball, but for rounding."""
+        """Tells, bool `[n]`, whether perturbations of these norms are inside the ball, but for rounding."""
         return distances <= self.epsilon * (1 + 1e-5) + 1e-6
 
 

@@ -1,4 +1,4 @@
-"""What figures depend on, beside settings and seeds: the versions of packages, and the processor."""
+"""Names the versions of packages and the processor, on which figures depend beside settings and seeds."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from erkeras.threat import ThreatModel
 
 @dataclass(frozen=True)
 class Attack:
-    """Base of all attacks, each a frozen dataclass of settings.
+    """Serves as the base class of all attacks. Each attack is a frozen dataclass of settings.
 
     Args:
         threat: what the attack may do to an image.
@@ -45,7 +45,7 @@ class Attack:
 
     @property
     def parts(self) -> tuple[Attack, ...]:
-        """The attacks that it is made of, one after the other: itself, unless it is an ensemble."""
+        """Lists the attacks that it runs one after the other: itself alone, unless it is an ensemble."""
         return (self,)
 
     @property
@@ -55,7 +55,7 @@ class Attack:
 
     @property
     def passes(self) -> tuple[int, int]:
-        """Forward and backward passes of one step."""
+        """Gives the numbers of forward and backward passes of one step."""
         return (1, 1)
 
     @property
@@ -65,7 +65,7 @@ class Attack:
 
     @property
     def length(self) -> int:
-        """The most steps of one attempt."""
+        """Gives the largest number of steps of one attempt."""
         return 1
 
     @property
@@ -137,7 +137,7 @@ class Attack:
         return margin(batch.labels, outputs)
 
     def predictions(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Labels, int32 `[n]`, of a model's outputs `[n, classes]`, or `[n, 1]` where they are labels already."""
+        """Gives the labels, int32 `[n]`, of outputs `[n, classes]`, or of `[n, 1]` that are labels already."""
         if outputs.shape[1] == 1:
             return tf.cast(outputs[:, 0], tf.int32)
         return tf.argmax(outputs, axis=1, output_type=tf.int32)

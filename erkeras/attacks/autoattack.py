@@ -54,7 +54,7 @@ VERSIONS = tuple(_VERSIONS)
 @serializable
 @dataclass(frozen=True)
 class AutoAttack(Attack):
-    """Several attacks, one after the other, each on the images that still stand: the worst of all for each image.
+    """Runs several attacks one after the other, each on the images that no earlier one has broken.
 
     `evaluate_robustness` runs, times and records the attacks one by one; a call gives the union alone.
 

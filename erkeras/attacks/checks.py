@@ -1,4 +1,4 @@
-"""What makes a robust accuracy doubtful, as AutoAttack's own checks ask: seen before a model is attacked."""
+"""Finds, before an attack, what would make a robust accuracy doubtful, as AutoAttack's own checks do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device asks of attacks: how their loops are compiled, and how many images a model sees at once."""
+"""Chooses for each device how attacks' loops are compiled, and how many images a model sees at once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def largest_batch(victim: Victim, image: np.ndarray) -> int:
 
 
 class WholeLoop:
-    """A function of tensors as one program of XLA; operation by operation where XLA cannot compile it.
+    """Compiles a function of tensors by XLA. Where XLA fails, TensorFlow runs it operation by operation.
 
     Args:
         function: of nested tensors, to nested tensors.

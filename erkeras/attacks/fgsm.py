@@ -17,7 +17,7 @@ from erkeras.attacks.losses import cross_entropy
 @serializable
 @dataclass(frozen=True)
 class FGSM(Attack):
-    """One step of length epsilon along the gradient of the cross-entropy, from the image itself.
+    """Takes one step of length epsilon from the image along the gradient of the cross-entropy.
 
     Args:
         threat: norm, epsilon, pixel bounds.

@@ -1,4 +1,4 @@
-"""What gradient attacks ascend: functions of logits `[n, classes]` and labels int `[n]` to float `[n]`.
+"""Defines the losses that gradient attacks ascend, of logits `[n, classes]` and labels int `[n]`, to float `[n]`.
 
 With `targets`, int `[n]`, a loss asks for that class; without, for any but the label.
 """
@@ -113,7 +113,7 @@ def _odds_against(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _scale(logits: tf.Tensor) -> tf.Tensor:
-    """What brings logits to one standard deviation, `[n, 1]`, a constant for the gradient.
+    """Gives the factor `[n, 1]` that brings logits to one standard deviation, as a constant for the gradient.
 
     Classes that are masked out, by -infinity, do not count.
     """

@@ -73,7 +73,7 @@ def named_attack(name: str, threat: ThreatModel, **options: Any) -> Attack:
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """Names of attacks, and what was asked of them; None is the attack's default.
+    """Holds the names of attacks and the settings that the user gave. None stands for the attack's default.
 
     Args:
         attacks: names in `ATTACKS`, each once or more.

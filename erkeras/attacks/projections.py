@@ -14,7 +14,7 @@ _TINY = 1e-37
 def to_hyperplane(
     points: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor, norm: str, lower: float = 0.0, upper: float = 1.0
 ) -> tf.Tensor:
-    """The shortest perturbations inside the box that reach hyperplanes.
+    """Finds the shortest perturbations that reach hyperplanes and stay inside the box.
 
     Minimises ||delta||_p such that weights . delta = offset and lower <= point + delta <= upper (Croce and Hein 2020,
     "Minimally distorted Adversarial Examples with a Fast Adaptive Boundary Attack", section 2).

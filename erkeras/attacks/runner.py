@@ -38,7 +38,7 @@ def run(
     internal_batch: int | None,
     progress: Progress,
 ) -> Attacked:
-    """See `Attack.__call__`; images float32, labels int32, indices int64."""
+    """Runs an attack as `Attack.__call__` describes. Images are float32, labels int32, indices int64."""
     victim = as_victim(model)
     if internal_batch is None:
         internal_batch = fitting_batch(victim, images) if len(images) else 1

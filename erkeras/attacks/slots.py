@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
 
 class Slots:
-    """The internal batch on the device, and what each of its slots is about."""
+    """Holds the internal batch on the device, and which attempt at which image each slot runs."""
 
     def __init__(self, attack: Steps, victim: Victim, work: Batch, size: int) -> None:
         self.work, self.size = work, size

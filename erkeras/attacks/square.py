@@ -26,7 +26,7 @@ _LOOKAHEAD = 4
 @serializable
 @dataclass(frozen=True)
 class Square(Attack):
-    """Random search with squares: keeps a proposal if it lowers the label's lead over the other classes.
+    """Searches at random with squares. It keeps a proposal that lowers the label's lead over other classes.
 
     Knows the logits alone. l_inf (Algorithm 2): starts at vertical stripes of +-epsilon and sets squares to +epsilon
     or -epsilon, channel by channel. l2 (Algorithm 3): starts at a grid of small profiles, and moves the perturbation
@@ -214,13 +214,13 @@ def _corner(drawn: tf.Tensor, side: tf.Tensor, limit: int, last: Any = 1) -> tf.
 
 
 def _span(start: tf.Tensor, side: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Of integers `[...]` and `[places]`: bool `[..., places]`, true for `side` of them from `start` on."""
+    """Gives bool `[..., places]`, true for `side` places from `start` (integers `[...]`) on."""
     beyond = places - start[..., tf.newaxis]
     return (beyond >= 0) & (beyond < side[..., tf.newaxis])
 
 
 def _places_in(span: tf.Tensor, size: int) -> tf.Tensor:
-    """Of spans, 0 or 1, `[n, limit]`: float32 `[n, size, limit]`, 1 where a span's i-th place is."""
+    """Gives float32 `[n, size, limit]` of spans, 0 or 1, `[n, limit]`: 1 where a span's i-th place is."""
     places = tf.cumsum(span, axis=1) * span  # from 1
     return tf.cast(tf.range(1.0, size + 1)[:, tf.newaxis] == places[:, tf.newaxis], tf.float32)
 

@@ -1,4 +1,4 @@
-"""How many internal batches are worked on at once, and batches that need no more than one call each."""
+"""Chooses how many internal batches run at once, and runs batches that need one call each."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from erkeras.attacks.contract import Batch
 
 
 def target_classes(batch: Batch, targets: int) -> tf.Tensor | None:
-    """The class for each slot, int32 `[n]`: the k-th highest clean logit but the label's, k = attempt mod `targets`.
+    """Chooses each slot's target, int32 `[n]`: the k-th highest other clean logit, k = attempt mod `targets`.
 
     None without targets. A model of fewer than `targets` + 1 classes gets its last class again.
     """

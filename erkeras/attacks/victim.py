@@ -34,7 +34,7 @@ Raw = Callable[[tf.Tensor], Any]
 
 
 class Victim:
-    """A classifier under attack.
+    """Wraps a classifier under attack.
 
     A softmax or sigmoid that is the last operation of the model's graph is taken off, so that attacks see the model's
     own logits. Where it cannot be seen (in a SavedModel, behind a `tf.function`), the logits are made of the outputs.
@@ -168,7 +168,7 @@ class Victim:
             self.outputs = end or _kind_of(outputs)
 
     def _find_end(self, images: tf.Tensor, outputs: np.ndarray) -> str | None:
-        """What the model's graph ends in; a function that makes no graph is wrapped as one of NumPy arrays."""
+        """Finds what the model's graph ends in. A function that makes no graph is wrapped as one of NumPy arrays."""
         ends: list[str | None] = []
 
         def look(images: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What each worker gets of the machines: one GPU, or its share of the processors."""
+"""Shares machines among workers: each gets one GPU, or a part of the processors."""
 
 from __future__ import annotations
 

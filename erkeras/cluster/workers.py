@@ -36,7 +36,7 @@ _HEARING = "hearing"
 
 
 class Workers:
-    """Attacks in processes of Ray's; each loads the model once. Records are those of one process, byte for byte.
+    """Attacks in processes that Ray starts. The record has the same bytes as that of a single process.
 
     Example:
         with erkeras.cluster.Workers(2) as workers:

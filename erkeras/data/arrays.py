@@ -91,7 +91,7 @@ def _opened(path: Path, names: Sequence[str]) -> Iterator[tuple[zipfile.ZipFile,
 
 
 def _header(member: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """What an array is: its shape, whether its columns come first, its type, and how many bytes it has."""
+    """Reads an array's header: its shape, whether its columns come first, its type, and its number of bytes."""
     version = np.lib.format.read_magic(member)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     shape, columns_first, dtype = readers[version](member)

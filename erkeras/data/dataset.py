@@ -1,4 +1,4 @@
-"""What a data set is: three splits of images and labels, each image known by its original index."""
+"""Defines a data set: three splits of images and labels. Each image is known by its original index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PART = 1024
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels.
+    """Holds images and their labels.
 
     Attributes:
         pixels: uint8 0..255 or float32 in [0, 1], `[n, height, width, channels]`; see `images`. Where they do not fit
@@ -38,7 +38,7 @@ class Split:
 
     @property
     def images(self) -> np.ndarray:
-        """float32 `[n, height, width, channels]` in [0, 1]; all of them, stored ones too."""
+        """Gives all images as float32 `[n, height, width, channels]` in [0, 1]. Images on disk are read too."""
         return as_floats(self.pixels)
 
     @property
@@ -51,12 +51,12 @@ class Split:
         return found.hexdigest()
 
     def take(self, rows: np.ndarray) -> Split:
-        """The images at some positions of this split; stored ones stay where they are."""
+        """Takes the images at some positions of this split. Images on disk stay there."""
         pixels = self.pixels.take(rows) if isinstance(self.pixels, StoredPixels) else self.pixels[rows]
         return Split(pixels, self.labels[rows], self.indices[rows])
 
     def sample(self, limit: int | None, seed: int) -> Split:
-        """`limit` images drawn without replacement, or all; a smaller limit draws a part of a larger one's.
+        """Draws `limit` images without replacement, or all. A smaller limit draws a part of a larger one's.
 
         Those that are drawn are read into memory.
         """
@@ -68,7 +68,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with train, validation and test images.
+    """Holds the training, validation and test images of a data set.
 
     Every choice is made on validation images, and test images are for reporting. Splits that a source lacks are carved
     from its training images by a fixed stratified seed; see `erkeras.data.splits.complete`.
@@ -86,7 +86,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
+        """Gives (height, width, channels)."""
         height, width, channels = self.train.pixels.shape[1:]
         return height, width, channels
 

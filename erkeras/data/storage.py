@@ -54,7 +54,7 @@ def _machine_memory() -> int:
 
 
 class ImageFiles:
-    """Image files of one size, decoded when they are asked for.
+    """Reads image files of one size, and decodes each when it is needed.
 
     Args:
         paths: of the files.
@@ -92,7 +92,7 @@ def check_size(path: Path, shape: tuple[int, ...], first: Path, wanted: tuple[in
 
 
 class StoredBytes:
-    """Images as plain bytes in a temporary file, which goes with the process. TMPDIR says where it lies.
+    """Keeps images as bytes in a temporary file in TMPDIR. The file is deleted with the process.
 
     Args:
         parts: uint8 `[n, height, width, channels]`, one after the other.

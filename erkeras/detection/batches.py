@@ -15,7 +15,7 @@ from erkeras.stored import Pixels
 
 
 def in_batches(function: Callable[[tf.Tensor], Any], images: Pixels, size: int = 256) -> Any:
-    """A function of float32 images over batches, its outputs (any structure) joined as arrays.
+    """Calls a function on batches of float32 images, and joins its outputs (any structure) as arrays.
 
     Args:
         function: of one batch of 1 or more.

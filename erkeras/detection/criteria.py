@@ -1,4 +1,4 @@
-"""How good a detector is: the criteria of Table 4, and how well two kinds of images are told apart."""
+"""Measures a detector: the criteria of Table 4, and how well it tells two kinds of images apart."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class Criteria:
 
     @property
     def acc_adv(self) -> float | None:
-        """n_adv / N."""
+        """Gives n_adv / N, the fraction of attacked images that were found."""
         return _fraction(self.found, self.adversarial)
 
     @property
     def acc_nadv(self) -> float | None:
-        """m_nadv / M: 1 minus the rate of false positives."""
+        """Gives m_nadv / M, which is 1 minus the false positive rate."""
         return _fraction(self.passed, self.natural)
 
     @property
     def acc_cla(self) -> float | None:
-        """n_cla / (N - n_adv)."""
+        """Gives n_cla / (N - n_adv), the accuracy on attacked images that were not found."""
         return _fraction(self.right, self.adversarial - self.found)
 
     @property
     def acc_com(self) -> float | None:
-        """(n_adv + n_cla) / N."""
+        """Gives (n_adv + n_cla) / N, the fraction of attacked images found or classified correctly."""
         return _fraction(self.found + self.right, self.adversarial)
 
     @property

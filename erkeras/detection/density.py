@@ -20,7 +20,7 @@ _FEATURES, _CENTRES = 512, 1024
 
 
 class ClassDensities(tf.Module):
-    """Gaussian kernel densities p(feature | class), in float64: float32 loses the digits that tell scores apart.
+    """Estimates Gaussian kernel densities p(feature | class). float32 would round scores together: it uses float64.
 
         log p(x | c) = logsumexp_i(log w_i - ||x - x_i||^2 / (2 h_i^2) - d log(h_i sqrt(2 pi)))
 
@@ -101,7 +101,7 @@ class ClassDensities(tf.Module):
         return cls(centres, counts, bandwidth)
 
     def reduced(self, limit: int, seed: int = 0) -> ClassDensities:
-        """A mixture of fewer centres: k-means of each class' points, each mean with the spread of its cluster.
+        """Makes a mixture of fewer centres: k-means of each class, each mean with its cluster's spread.
 
         A cluster has the weight of its points, and the mean variance, over the dimensions, of what it stands for.
 
@@ -126,7 +126,7 @@ class ClassDensities(tf.Module):
         return ClassDensities(centres, [len(part[0]) for part in parts], spreads, totals)
 
     def log_density(self, features: tf.Tensor) -> tf.Tensor:
-        """log p(feature | class), float64 `[n, classes]`, of features `[n, size]`; a graph that exports.
+        """Computes log p(feature | class), float64 `[n, classes]`, of features `[n, size]`, in a graph that exports.
 
         Exact, in bounded memory: a block of features and centres at a time.
         """
@@ -140,7 +140,7 @@ class ClassDensities(tf.Module):
         return tf.transpose(columns)
 
     def log_density_at(self, features: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """log p(feature | its class), float64 `[n]`, of features `[n, size]` and int labels `[n]`.
+        """Computes log p(feature | its class), float64 `[n]`, of features `[n, size]` and int labels `[n]`.
 
         As `log_density`, without the work for classes that no label is of.
         """

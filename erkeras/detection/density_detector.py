@@ -18,7 +18,7 @@ _DENSITIES = ("centres", "counts", "bandwidth", "weights")
 
 
 class DensityDetector(Detector):
-    """One Gaussian kernel density for each class, on clean training images' features.
+    """Fits a Gaussian kernel density for each class to the features of clean training images.
 
     The one statistic is the log density of the class that the classifier gives.
 
@@ -99,7 +99,7 @@ class DensityDetector(Detector):
         return logits, scaled
 
     def log_density(self, images: np.ndarray) -> np.ndarray:
-        """Log density of each image's features at the predicted class, float64 `[n]`."""
+        """Computes the log density of each image's features at the predicted class, float64 `[n]`."""
         return self.statistics(images)[:, 0]
 
     def _state(self) -> dict[str, Any]:

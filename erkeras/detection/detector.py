@@ -1,4 +1,4 @@
-"""What all detectors share: statistics of an image, a logistic regression on them, a verdict."""
+"""Defines what all detectors share: statistics of an image, a logistic regression on them, a verdict."""
 
 from __future__ import annotations
 
@@ -106,15 +106,17 @@ class Detector(ABC):
 
     @abstractmethod
     def look(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Images `[n, height, width, channels]` -> logits `[n, classes]` and statistics, float64 `[n, classes, size]`:
-        an image's if it were taken for each class; `[n, 1, size]` where that makes no difference.
+        """Computes logits `[n, classes]` and statistics, float64 `[n, classes, size]`, of images.
+
+        Row k of an image's statistics holds if the image is taken for class k. Where the class makes no difference the
+        statistics are `[n, 1, size]`.
 
         Raises:
             InputError: before `fit`.
         """
 
     def of_label(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Images -> logits, the label int32 `[n]` that the classifier gives, and the statistics `[n, size]` for it.
+        """Computes logits, the predicted label int32 `[n]`, and the statistics `[n, size]` for that label.
 
         Raises:
             InputError: before `fit`.
@@ -150,7 +152,7 @@ class Detector(ABC):
 
     @property
     def threshold(self) -> float:
-        """The score above which an image is found adversarial."""
+        """Gives the score above which an image counts as adversarial."""
         return self._calibrated().threshold
 
     @property
@@ -159,7 +161,7 @@ class Detector(ABC):
         return self._calibrated().false_positive_rate
 
     def graph(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Everything about images `[n, height, width, channels]` as one TensorFlow graph; what `serving` exports.
+        """Computes everything about images `[n, height, width, channels]` in one graph, which `serving` exports.
 
         Returns:
             `probabilities` float32 `[n, classes]`, `label` int32 `[n]`, `adversarial_score` float32 `[n]`,
@@ -177,9 +179,11 @@ class Detector(ABC):
 
     @property
     def outputs(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Gives what an adaptive attacker sees: images -> float32 `[n, 2 classes]`, logits, and then for each
-        class how far the log odds of the adversarial score would be above the threshold's if the image were taken for
-        it. Another function after each `calibrate`, so that no graph of an older one is taken for it.
+        """Gives a function for adaptive attackers, from images to float32 `[n, 2 classes]`.
+
+        The first half are logits. The second half says how far the log odds of the adversarial score would be above
+        the threshold's if the image were taken for each class. Each `calibrate` makes a new function, so that no graph
+        of an older one is used.
 
         Raises:
             InputError: before `fit` and `calibrate`.
@@ -202,11 +206,11 @@ class Detector(ABC):
         return in_batches(self._compiled_statistics, self._pixels(images))
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """Adversarial score of each image, float32 `[n]` in [0, 1]."""
+        """Computes the adversarial score of each image, float32 `[n]` in [0, 1]."""
         return self.predict(images).score
 
     def predict(self, images: np.ndarray) -> Detection:
-        """The classifier's and the detector's word on images.
+        """Classifies images, and says which of them are adversarial.
 
         Args:
             images: n may be 0.

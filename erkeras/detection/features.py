@@ -1,4 +1,4 @@
-"""What a detector looks at: the code, the combined code Z' of section 3.3, the last hidden layer, or every layer."""
+"""Computes a detector's features: the code, the combined code Z' of section 3.3, the last hidden layer, or all."""
 
 from __future__ import annotations
 

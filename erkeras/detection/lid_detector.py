@@ -21,7 +21,7 @@ _ROUNDING = 1e-14
 
 
 def local_intrinsic_dimension(points: tf.Tensor, references: tf.Tensor, neighbours: int = NEIGHBOURS) -> tf.Tensor:
-    """The maximum likelihood estimate of Ma et al. (2018), equation (4), at each point.
+    """Computes the maximum likelihood estimate of Ma et al. (2018), equation (4), at each point.
 
         LID(x) = -(1 / k sum_i log(r_i / r_k))^-1,   r_1 <= ... <= r_k
 

@@ -85,7 +85,7 @@ class Network(ABC):
         self.classes = self._look(tf.constant(np.random.RandomState(0).uniform(size=(4, *image_shape)), tf.float32))
 
     def embed(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Codes and logits of images, both float32."""
+        """Computes codes and logits of images, both float32."""
         codes, _, logits = self._embed(images)
         return at_least_float32(codes), at_least_float32(logits)
 
@@ -94,7 +94,7 @@ class Network(ABC):
         return self.reader("code")
 
     def digest(self) -> str:
-        """SHA-256 of the weights: of each one's dtype, shape and bytes, in order."""
+        """Computes a SHA-256 of the weights: of the dtype, shape and bytes of each, in order."""
         sha = hashlib.sha256()
         for weight in self.weights:
             array = tf.convert_to_tensor(weight).numpy()

@@ -19,7 +19,7 @@ _FARTHEST = 10.0
 
 @dataclass(frozen=True)
 class Regression:
-    """score(s) = sigmoid(weight . s + bias) of an image's statistics s; adversarial where it is above the threshold.
+    """Computes score(s) = sigmoid(weight . s + bias) of statistics s, and compares it with a threshold.
 
     Attributes:
         weight: float64 `[size]`.

@@ -53,7 +53,7 @@ class Finished(NamedTuple):
 
 
 class Attacker(abc.ABC):
-    """Attacks the images of an evaluation, part by part. What it finds depends on the seed and the images alone."""
+    """Attacks the images of an evaluation in parts. Its results depend on the seed and the images alone."""
 
     @property
     @abc.abstractmethod

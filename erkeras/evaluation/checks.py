@@ -1,4 +1,4 @@
-"""What the attacks' results say against a robust accuracy; see `erkeras.attacks.checks` for what the model says."""
+"""Finds signs in attacks' results that a robust accuracy is too high. `erkeras.attacks.checks` checks the model."""
 
 from __future__ import annotations
 

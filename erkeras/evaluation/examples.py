@@ -1,4 +1,4 @@
-"""What became of each image under several attacks."""
+"""Keeps the result of several attacks for each image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS = {STANDING: None, WRONG_WHEN_CLEAN: "clean", UNANSWERED: "no number"}
 
 @dataclass(frozen=True)
 class Examples:
-    """n images and what k attacks, one after the other, made of them.
+    """Holds n images and the results of k attacks that ran one after the other.
 
     Attributes:
         indices: int64 `[n]`, the images' original indices.

@@ -69,7 +69,7 @@ def within_ball(model: Any, split: Split, found: Robustness) -> AttackedImages:
 
 @dataclass(frozen=True)
 class Half:
-    """Set I or set II: clean images, and attacked ones by the name of the attack."""
+    """Holds set I or set II: clean images, and attacked images by the name of the attack."""
 
     clean: Split
     attacked: dict[str, AttackedImages]
@@ -77,7 +77,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Cell:
-    """One detector, fitted on one attack and evaluated by another, with one convention of positives.
+    """Holds one detector's results, fitted on one attack and evaluated on another, for one kind of positives.
 
     Attributes:
         detector: its name.

@@ -38,7 +38,7 @@ _MOST_LINES = 2**30
 
 
 class Record:
-    """A record that is open.
+    """Reads and appends the examples of a record.
 
     Attributes:
         folder: where it lives.
@@ -237,7 +237,7 @@ class Record:
         return {"descr": "<f4", "fortran_order": False, "shape": self._shape}
 
     def _expand(self) -> None:
-        """Of a record that lost a line after its end: takes back what `finish` did to the images."""
+        """Takes back what `finish` did to the images, in a record that lost a line after its end."""
         if (self.folder / COMPRESSED).exists():
             images = self._read_images(self.settings["images"])
             with files.replacing(self.folder / IMAGES) as file:

@@ -28,7 +28,7 @@ class _Attack(TypedDict):
 
 
 class _Settings(TypedDict):
-    """What `settings.json` has; other keys are for people."""
+    """Lists the keys of `settings.json`. Other keys are for people."""
 
     format: int
     images: _Whole
@@ -46,7 +46,7 @@ class _Settings(TypedDict):
 
 
 class _Example(TypedDict):
-    """What a line of `examples.jsonl` has."""
+    """Lists the keys of a line of `examples.jsonl`."""
 
     index: _Index
     label: _Label
@@ -59,7 +59,7 @@ class _Example(TypedDict):
 
 
 class _Result(TypedDict):
-    """What `result.json` has."""
+    """Lists the keys of `result.json`."""
 
     seconds: NotRequired[dict[str, float]]
     unconfirmed: NotRequired[dict[str, _Count]]

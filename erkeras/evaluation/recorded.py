@@ -37,7 +37,7 @@ _LESS_MEMORY = "give a smaller internal batch; a record keeps what it has, and i
 
 
 class Evaluation:
-    """Attacks on a model and what is kept of them: run, resumed, recorded, put on the model's card.
+    """Attacks a model, and keeps the results in a record and on the model's card.
 
     Whatever can be checked is checked at once, without TensorFlow.
 

@@ -21,7 +21,7 @@ from erkeras.saved import Card, EvaluationEntry, defense_title, read_card
 
 @dataclass(frozen=True)
 class Trained:
-    """One saved model and one of its evaluations.
+    """Holds one saved model and one of its evaluations.
 
     Attributes:
         folder: of the model.
@@ -54,7 +54,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """The models of one recipe, which differ by seed alone."""
+    """Holds the models of one recipe, which differ by seed alone."""
 
     models: tuple[Trained, ...]
 
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two rows on the same images and seeds.
+    """Compares two rows on the same images and seeds.
 
     Attributes:
         images: pairs (image, seed).

@@ -14,7 +14,7 @@ _FITTING_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """A seeded sample of a data set's images; the same arguments give the same images.
+    """Draws a sample of a data set by a seed. The same arguments give the same images.
 
     Args:
         dataset: as `load_dataset` takes it.

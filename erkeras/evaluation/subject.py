@@ -17,7 +17,7 @@ from erkeras.saved import Card
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under evaluation, found and checked; it is loaded by `load`.
+    """Finds and checks a model that is to be evaluated. `load` loads it.
 
     Attributes:
         name: as results call it: its path, its address, or the word "model".

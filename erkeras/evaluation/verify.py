@@ -152,7 +152,7 @@ def _sample_of(record: Record) -> Sample:
 
 
 def _of_settings(record: Record, chosen: list[Attack]) -> Iterator[str]:
-    """What the settings say otherwise than the attacks that they list."""
+    """Lists where the settings contradict the attacks that they list."""
     threat = record.settings.get("threat")
     for attack in chosen:
         if threat is not None and dataclasses.asdict(attack.threat) != threat:
@@ -182,7 +182,7 @@ def _clean_images(record: Record, examples: Examples, drawn: Split, split: Split
 
 @dataclass(frozen=True)
 class _Looked:
-    """What a model says of a record's images.
+    """Holds what a model says of a record's images.
 
     Attributes:
         stands: bool `[n]`, right when clean and attacked.
@@ -233,7 +233,7 @@ def _look(victim: Victim, chosen: list[Attack], clean: Split, examples: Examples
 
 
 def _of_figures(record: Record, subject: Subject, figures: dict[str, Any]) -> Iterator[str]:
-    """What the result and the model's card say otherwise than the examples."""
+    """Lists where the result and the model's card contradict the examples."""
     places = {evaluation.record.RESULT: record.result().get("summary", {})}
     home = subject.path or Path()
     for entry in subject.card.evaluations if subject.card else ():

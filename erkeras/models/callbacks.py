@@ -58,7 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def newest(self) -> Path | None:
-        """The checkpoint that `restore` would load."""
+        """Finds the checkpoint that `restore` would load."""
         return max(self.folder.glob("epoch-*"), default=None)
 
     def restore(self, model: keras.Model) -> int:
@@ -224,7 +224,7 @@ def robust_validation_accuracy(logs: dict[str, float]) -> float:
 
 
 def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
-    """The epoch, from 1, after which the robust validation accuracy stayed below half of its best; None if it did not.
+    """Finds the epoch (from 1) after which robust validation accuracy stayed below half of its best, or None.
 
     A model that trains against one step may learn to mislead it, from one epoch to the next, and is then open to
     any other attack (Wong, Rice and Kolter 2020, section 5.4).

@@ -22,13 +22,13 @@ _OPTIONS = ("steps", "restarts", "step_size", "momentum", "seed")
 
 @keras.saving.register_keras_serializable("erkeras")
 class DefenseGAN(ImageModel):
-    """A purifier in front of a classifier: `model(images)` gives the classifier's logits of G(z*), where
+    """Puts a purifier in front of a classifier. `model(images)` gives the classifier's logits of G(z*), where
 
         z* = argmin_z mean((G(z) - image)^2)
 
-    is sought by gradient descent with momentum from several starts, of which the nearest counts. The starts are a
-    function of (seed, number of the restart) and the same for all images, so that the logits are a function of the
-    image alone.
+    Gradient descent with momentum searches z* from several starts, and the nearest result counts. The starts are a
+    function of (seed, number of the restart) and the same for all images. So the logits are a function of the image
+    alone.
 
     One look costs `steps x restarts` passes, forward and backward, through the generator: with the defaults 2,000.
 
@@ -100,7 +100,7 @@ class DefenseGAN(ImageModel):
         return at_least_float32(self.classifier(self.purify(images), training=False))
 
     def purify(self, images: tf.Tensor) -> tf.Tensor:
-        """G(z*), float32 like the images `[n, height, width, channels]`; its gradient is the identity."""
+        """Computes G(z*), float32 like the images `[n, height, width, channels]`. Its gradient is the identity."""
         images = tf.cast(images, tf.float32)
         return _identity_backwards(images, tf.stop_gradient(self._search(tf.stop_gradient(images))))
 

@@ -34,7 +34,7 @@ _PARTS = ("encoder", "classifier", "regularizer", "adversary", "objective", "pri
 
 @keras.saving.register_keras_serializable("erkeras")
 class ERClassifier(TrainedImageModel):
-    """A classifier whose codes are pushed towards a prior while it trains against an adversary.
+    """Trains a classifier against an adversary, and pushes its codes towards a prior.
 
     `model(images)` gives logits; images are float `[n, height, width, channels]` in [0, 1], labels int `[n]`.
 
@@ -154,7 +154,7 @@ class ERClassifier(TrainedImageModel):
         return at_least_float32(self.classifier(codes, training=False))
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
-        """Codes `[n, code_size]` of images, in inference mode."""
+        """Computes the codes `[n, code_size]` of images, in inference mode."""
         return at_least_float32(self.encoder(images, training=False))
 
     def compile(
@@ -213,7 +213,7 @@ class ERClassifier(TrainedImageModel):
         return tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)])
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One round of Algorithm 1; the numbers are its lines."""
+        """Runs one round of Algorithm 1. The numbers in the comments are its lines."""
         images, labels, sample_weight = unpack(data)
         step = tf.cast(batches_seen(self.optimizer), tf.int64)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -267,11 +267,11 @@ class ERClassifier(TrainedImageModel):
         return self.compute_metrics(images, labels, clean_logits, sample_weight)
 
     def without_training_state(self) -> ERClassifier:
-        """A model of the same networks, not compiled and without the regularizer's variables."""
+        """Makes a model of the same networks, not compiled and without the regularizer's variables."""
         return ERClassifier(self.encoder, self.classifier, passes=self.passes, seed=self.seed, name=self.name)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Clean loss and accuracy, and the accuracy under the training adversary at its full epsilon.
+        """Computes clean loss and accuracy, and the accuracy under the training adversary at its full epsilon.
 
         An adversary of fewer than five steps makes ten here: a model may learn to mislead one step (catastrophic
         overfitting, Wong, Rice and Kolter 2020), and validation must see it.

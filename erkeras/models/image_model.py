@@ -1,4 +1,4 @@
-"""What models of images share: Keras can export them, and train them on checked images."""
+"""Defines what models of images share: Keras can export them, and train them on checked images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from erkeras.models.steps import checked
 
 
 class ImageModel(keras.Model):
-    """A model whose parts are built before it is.
+    """Serves as the base class of models whose parts are built before they are.
 
     Its constructor ends with `build` on the shape of the images, `(None,)` for an unknown one. Keras notes it.
     """
@@ -27,7 +27,7 @@ class ImageModel(keras.Model):
 
 
 class TrainedImageModel(ImageModel):
-    """A model that `fit` trains on images: it checks them first, and saves all random states of its layers."""
+    """Checks the images that `fit` trains on, and saves the random states of its layers."""
 
     def fit(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
         """Trains as `keras.Model.fit` does, on images that are checked first (see `erkeras.pixels.as_images`)."""

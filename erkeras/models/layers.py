@@ -17,7 +17,7 @@ from erkeras.randomness import draw_rows
 
 @keras.saving.register_keras_serializable("erkeras")
 class GaussianCode(keras.layers.Layer):
-    """A stochastic code, N(mean, diag(variance)) for each image, as in a variational autoencoder (VAE-CLA).
+    """Samples a code from N(mean, diag(variance)) of each image, as a variational autoencoder does (VAE-CLA).
 
     In training it draws a sample and adds to the loss what is between that distribution and the prior (Kingma and
     Welling 2014, appendix B), the mean over images of
@@ -83,7 +83,7 @@ _PASS: contextvars.ContextVar[Any] = contextvars.ContextVar("pass", default=0)
 
 @contextlib.contextmanager
 def noise_of_pass(number: Any) -> Iterator[None]:
-    """Within it, noise layers in prediction draw the noise of this pass, an int or int32 scalar; else of pass 0."""
+    """Lets noise layers draw the noise of this pass in prediction, an int or int32 scalar; else of pass 0."""
     token = _PASS.set(number)
     try:
         yield

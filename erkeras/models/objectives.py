@@ -1,4 +1,4 @@
-"""What encoder and classifier descend in line 8 of Algorithm 1.
+"""Defines the losses that encoder and classifier descend in line 8 of Algorithm 1.
 
 An objective is a function of int labels `[n]` and logits `[n, classes]` of the adversarial batch to losses `[n]`. A
 loss of Keras is one with `reduction=None`. One that also asks for the logits of the clean batch, in training mode, sets
@@ -32,7 +32,7 @@ def mean_loss(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("erkeras")
 class CrossEntropy:
-    """Softmax cross-entropy of the (adversarial) logits, the paper's l.
+    """Computes the softmax cross-entropy of the (adversarial) logits, the paper's l.
 
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)` gives the same, but casts logits to
     its own dtype: float64 ones would lose half of their digits. It has no label smoothing.
@@ -63,7 +63,7 @@ class CrossEntropy:
 
 @keras.saving.register_keras_serializable("erkeras")
 class TRADES:
-    """Zhang et al. (2019), equation 5: cross-entropy of the clean logits, and beta KL(p(x) || p(x_adv)).
+    """Computes equation 5 of Zhang et al. (2019): clean cross-entropy, and beta KL(p(x) || p(x_adv)).
 
     Its adversary is `DivergencePGD`.
 

@@ -16,7 +16,7 @@ def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def in_bfloat16(*networks: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Images -> output of the networks in a row, in inference mode, computed in bfloat16, returned in their dtype.
+    """Computes networks one after the other in bfloat16, in inference mode, and returns the images' dtype.
 
     The networks' own float32 variables are read at each call, so what it computes follows training.
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("erkeras")
 class StandardNormal:
-    """N(0, I), the paper's prior."""
+    """Samples N(0, I), the paper's prior."""
 
     def sample(self, shape: Any, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
         """Samples `[n, code_size]`, a pure function of `seed` (int `[2]`)."""

@@ -1,4 +1,4 @@
-"""What pushes the codes towards the prior: the divergence D(Q_Z, P_Z) of equation 1.
+"""Defines regularizers, which push the codes towards the prior: the divergence D(Q_Z, P_Z) of equation 1.
 
 A regularizer is a Keras layer, so that its variables are saved with the model. A new one overrides `loss`, and
 `update` where it trains variables of its own; `train_step` stays as it is.
@@ -20,7 +20,7 @@ COUPLINGS = ("separate", "joint")
 
 
 class Regularizer(keras.layers.Layer):
-    """Base of all regularizers.
+    """Serves as the base class of all regularizers.
 
     Under tf.distribute each replica calls `update` and `loss` with its part of the batch. The mean of `loss` over
     replicas is descended, so that a mean over codes is that of the whole batch. `update` divides its own losses by
@@ -71,7 +71,7 @@ class Regularizer(keras.layers.Layer):
         raise NotImplementedError
 
     def loss(self, codes: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
-        """Scalar that the encoder descends, lambda included; of codes and prior samples, both `[n, code_size]`."""
+        """Computes the scalar that the encoder descends, lambda included. Codes and samples are `[n, code_size]`."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Regularizer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("erkeras")
 class WassersteinCritic(Regularizer):
-    """The paper's regularizer: a critic D whose clipped weights estimate the 1-Wasserstein distance (WGAN).
+    """Estimates the 1-Wasserstein distance by a critic D with clipped weights (WGAN): the paper's regularizer.
 
     Args:
         coefficient: lambda, 0 or more.
@@ -148,7 +148,7 @@ class WassersteinCritic(Regularizer):
 
 @keras.saving.register_keras_serializable("erkeras")
 class MaximumMeanDiscrepancy(Regularizer):
-    """MMD^2 between codes and prior samples (Gretton et al. 2012, equation 5; the divergence of WAE-MMD).
+    """Computes MMD^2 of codes and prior samples (Gretton et al. 2012, equation 5; the divergence of WAE-MMD).
 
         mean_ij k(q_i, q_j) + mean_ij k(z_i, z_j) - 2 mean_ij k(q_i, z_j)
 

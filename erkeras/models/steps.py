@@ -1,4 +1,4 @@
-"""What the steps of training and evaluation do beside Algorithm 1."""
+"""Does what the steps of training and evaluation do beside Algorithm 1."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from erkeras.randomness import GeneratorStream, draw_rows
 
 
 class WassersteinGAN(keras.Model):
-    """A generator and the critic that trains it: WGAN-GP (Gulrajani et al. 2017, algorithm 1).
+    """Trains a generator with a critic by WGAN-GP (Gulrajani et al. 2017, algorithm 1).
 
     `fit` on batches of `critic_updates x n` images (labels are ignored): each critic update sees n of them, then the
     generator makes one update of n images. All random numbers come from (seed, step of the generator). What is kept

@@ -1,4 +1,4 @@
-"""What a training is asked for."""
+"""Defines what a training is asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from erkeras.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a training is asked for; with the same job, the same weights and figures.
+    """Holds everything that a training is asked for. The same job gives the same weights and figures.
 
     Attributes:
         dataset: as `load_dataset` takes it.

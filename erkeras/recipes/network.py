@@ -1,4 +1,4 @@
-"""What the word `network` of a recipe may be: a name of ours, a user's own function, or a trained classifier's file."""
+"""Reads a recipe's `network`: a name of ours, a user's own function, or a trained classifier's file."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _KINDS = ("chief", "worker")
 
 @dataclass(frozen=True)
 class Place:
-    """A process' place among those that train together.
+    """Holds the place of a process among those that train together.
 
     Attributes:
         worker: its number; 0 is the chief.

@@ -1,4 +1,4 @@
-"""What a recipe says."""
+"""Defines the settings of a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from erkeras.errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how a classifier is trained, but the data and the seed.
+    """Holds every setting of a training but the data and the seed.
 
     Attributes:
         defense: name of the row in `DEFENSES` that it follows.

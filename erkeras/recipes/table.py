@@ -181,7 +181,7 @@ RECIPE_NAMES = tuple(_TABLE)
 
 
 def find_recipe(name: str, dataset: str, image_shape: Sequence[int], defense: str = "er-classifier") -> Recipe:
-    """The recipe of a name for a data set. A user's own set takes the default one of the set most like it.
+    """Finds a recipe by its name for a data set. A user's own set takes the recipe of the set most like it.
 
     Args:
         name: in `RECIPE_NAMES`.

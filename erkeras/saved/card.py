@@ -67,7 +67,7 @@ class TrainingEntry:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of an evaluation, key `summary`.
+    """Holds the figures of an evaluation, key `summary`.
 
     Attributes:
         images: how many.
@@ -93,7 +93,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class PGDEntry:
-    """The PGD of a report, key `pgd`: its steps, their length in pixels, and its restarts."""
+    """Holds the PGD of a report, key `pgd`: its steps, their length in pixels, and its restarts."""
 
     steps: int
     step_size: float
@@ -141,7 +141,7 @@ class UnreducedEntry:
 
 @dataclass(frozen=True)
 class DetectorEntry:
-    """The detector of a model, key `detector`.
+    """Describes the detector of a model, key `detector`.
 
     Attributes:
         features: "combined" (ER2) or "code" (ER1).
@@ -167,7 +167,7 @@ class DetectorEntry:
 
 @dataclass(frozen=True)
 class EvaluationEntry:
-    """One recorded evaluation, in the list `evaluations`.
+    """Describes one recorded evaluation, in the list `evaluations`.
 
     Attributes:
         title: tells it apart from the others.

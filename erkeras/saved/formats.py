@@ -1,4 +1,4 @@
-"""What older model cards become in today's format."""
+"""Converts older model cards into today's format."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Saved:
-    """A saved model that is open.
+    """Holds an open saved model: network, detector and card.
 
     Attributes:
         folder: where it lives.

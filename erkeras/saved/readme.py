@@ -131,7 +131,7 @@ gives, which was set for {percent(detector.stated_false_positive_rate)} on the v
 
 
 def _reduction(detector: DetectorEntry) -> str:
-    """What it costs that the densities are reduced to few centres."""
+    """Says how much accuracy the reduction of the densities to few centres costs."""
     whole = detector.unreduced
     if whole is None:
         return ""
@@ -165,7 +165,7 @@ The classifier's figures again:
 
 
 def _evaluation(found: EvaluationEntry) -> str:
-    """What `erkeras attack --card` added."""
+    """Renders an evaluation that `erkeras attack --card` added."""
     figures = found.summary
     rows = [[name, percent(accuracy)] for name, accuracy in figures.attacks.items()]
     sentences = list(figures.warnings)

@@ -38,7 +38,7 @@ class Access:
 
     @property
     def all_headers(self) -> dict[str, str]:
-        """The headers, with the token among them."""
+        """Gives the headers, the token included."""
         headers = dict(self.headers or {})
         return {**headers, "Authorization": f"Bearer {self.token}"} if self.token else headers
 

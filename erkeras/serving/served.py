@@ -19,7 +19,7 @@ _MOST_NAMES = 10
 
 
 class Served:
-    """Images -> logits or labels of a served model; `Square` and `RayS` take it as their model.
+    """Asks a served model for logits or labels. `Square` and `RayS` take it as their model.
 
         served = Served(Client("grpc://localhost:8500/digits"), "labels")
         attacked = RayS(ThreatModel("l_inf", 0.15), queries=1000)(served, images, labels)

@@ -1,4 +1,4 @@
-"""What a SavedModel of ours answers, by the name of each signature, and the check that an answer is that.
+"""Defines what each signature of our SavedModels answers, and checks answers.
 
 No TensorFlow here: a client needs none.
 """
@@ -43,11 +43,11 @@ Shapes = dict[str, dict[str, list[int]]]
 
 
 class MalformedError(InputError):
-    """An answer that is not one of these signatures' answers."""
+    """Signals an answer that does not fit any of these signatures."""
 
 
 def bytes_twin(signature: str) -> str:
-    """The name of the signature that takes PNG and JPEG files instead of pixels."""
+    """Gives the name of the signature that takes PNG and JPEG files instead of pixels."""
     return f"{signature.removeprefix('serving_')}_bytes"
 
 

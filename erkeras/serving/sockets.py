@@ -12,11 +12,11 @@ from typing import Any
 
 
 class TooLargeError(Exception):
-    """An answer of more bytes than are taken. No ValueError, which http.client takes for one of its own."""
+    """Signals an answer that is too large. It is no ValueError, which http.client would take for its own."""
 
 
 class TimedSocket(socket.socket):
-    """A socket whose timeout is for all its calls together, from when it is set. A byte a second does not extend it.
+    """Applies one timeout to all calls of a socket together. A byte a second does not extend it.
 
     It takes no more than `allowed` bytes, because http.client reads a chunk of the size -1 to its end.
     """
@@ -56,7 +56,7 @@ class TimedSocket(socket.socket):
 
 
 class EncryptedSocket(TimedSocket, ssl.SSLSocket):
-    """The same with TLS."""
+    """Does the same with TLS."""
 
 
 def addresses(host: str, port: int, seconds: float) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a network is made of, as a digest: the same for two that one function has made."""
+"""Computes a digest of a network's layers. Two networks that one function makes have the same digest."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _build_optimizer(recipe: Recipe, total_steps: int) -> keras.optimizers.Optim
 
 @contextlib.contextmanager
 def _policy(recipe: Recipe) -> Iterator[None]:
-    """What Keras computes new layers in."""
+    """Gives the dtype in which Keras computes new layers."""
     before = keras.config.dtype_policy()
     if recipe.mixed_precision:
         keras.config.set_dtype_policy("mixed_bfloat16")

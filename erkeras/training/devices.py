@@ -1,4 +1,4 @@
-"""What a job trains on: one device, several devices of a machine, or those of several machines."""
+"""Finds the devices that a job trains on: one, several of a machine, or those of several machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from erkeras.training.workers import join
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices of a job, as tf.distribute counts them: each holds a replica of the model.
+    """Holds the devices of a job. Each has a replica of the model (tf.distribute).
 
     Attributes:
         strategy: of tf.distribute; None for one device without any.

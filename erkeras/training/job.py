@@ -1,4 +1,4 @@
-"""Where a job lives until it is done, and whether it may begin."""
+"""Keeps a job's files until it is done, and checks that it may begin."""
 
 from __future__ import annotations
 

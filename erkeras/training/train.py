@@ -158,7 +158,7 @@ def _finish(
 
 @dataclass(frozen=True)
 class _Fresh:
-    """What a job trains: a GAN, or None, and a classifier; what is doubtful before; and what they are trained on."""
+    """Holds what a job trains: a GAN or None, a classifier, early warnings, and the training data."""
 
     gan: Any
     model: Any
@@ -205,7 +205,7 @@ def _fit(job: Job, dataset: Dataset, fresh: _Fresh, folder: Path, progress: Prog
 
 
 def _smaller(recipe: Recipe) -> str:
-    """What to make smaller where training needs more memory than there is."""
+    """Says what to make smaller where training needs more memory than there is."""
     ways = [f"a smaller --batch-size than {recipe.batch_size}", "a smaller --network"]
     if not recipe.mixed_precision and network_kind(recipe.network) != "file":
         ways.insert(1, "--mixed-precision")

@@ -120,7 +120,7 @@ def share_variables(model: keras.Model) -> None:
 
 
 class SharedCheckpoint(Checkpoint):
-    """A `Checkpoint` of several workers: the chief alone reads and writes it, and tells the others.
+    """Shares a `Checkpoint` among workers. The chief alone reads and writes it, and tells the others.
 
     Args:
         folder, seconds: as for `Checkpoint`; of the chief.

@@ -1,4 +1,4 @@
-"""What an `ERClassifier` asks of its encoder and classifier."""
+"""Checks the encoder and the classifier of an `ERClassifier`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_colour_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: 3 x 3 convolutions of 32, 64 (stride 2), 128 (stride 2)."""
+    """Builds an encoder of images in [0, 1] -> codes: 3 x 3 convolutions of 32, 64, 128 (strides 1, 2, 2)."""
     layers: list[keras.layers.Layer] = []
     for filters, strides in ((32, 1), (64, 2), (128, 2)):
         layers += [
@@ -24,5 +24,5 @@ def build_colour_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: in
 
 
 def build_colour_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: 128 units."""
+    """Builds a classifier of codes `[n, code_size]` -> logits `[n, classes]`: 128 units."""
     return classifier_of(code_size, [keras.layers.Dense(128, activation="relu")], classes)

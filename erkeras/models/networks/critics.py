@@ -14,7 +14,7 @@ OUTPUTS = ("linear", "log_sigmoid")
 def build_critic(
     code_size: int, units: Sequence[int] = (512, 512, 512, 512), output: str = "linear", name: str = "critic"
 ) -> keras.Model:
-    """Codes `[n, code_size]` -> scores `[n, 1]`: dense layers with ReLU, as in the authors' code.
+    """Builds a critic of codes `[n, code_size]` -> scores `[n, 1]`: dense layers with ReLU, as in the authors' code.
 
     Args:
         code_size: k of the paper.

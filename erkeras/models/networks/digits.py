@@ -11,7 +11,7 @@ from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_digits_encoder(image_shape: Sequence[int] = (8, 8, 1), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: two 3 x 3 convolutions, the second of stride 2, and 128 units."""
+    """Builds an encoder of images in [0, 1] -> codes: two 3 x 3 convolutions (strides 1, 2), 128 units."""
     hidden = [
         Conv2D(32, 3, padding="same", activation="relu"),
         Conv2D(64, 3, strides=2, padding="same", activation="relu"),
@@ -22,5 +22,5 @@ def build_digits_encoder(image_shape: Sequence[int] = (8, 8, 1), code_size: int 
 
 
 def build_digits_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: 64 units."""
+    """Builds a classifier of codes `[n, code_size]` -> logits `[n, classes]`: 64 units."""
     return classifier_of(code_size, [keras.layers.Dense(64, activation="relu")], classes)

@@ -1,4 +1,4 @@
-"""What every encoder and classifier here has at its ends."""
+"""Builds the first and last layers that all encoders and classifiers here share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 
 
 def encoder_of(image_shape: Sequence[int], hidden: Iterable[keras.layers.Layer], code_size: int) -> keras.Model:
-    """Images in [0, 1], which it takes to [-1, 1], -> hidden layers -> codes `[n, code_size]`.
+    """Builds an encoder of images in [0, 1], scaled to [-1, 1], -> hidden layers -> codes `[n, code_size]`.
 
     Normalisation is inside, so that epsilon means pixels.
     """
@@ -32,7 +32,7 @@ def branching_encoder_of(
 
 
 def classifier_of(code_size: int, hidden: Iterable[keras.layers.Layer], classes: int) -> keras.Model:
-    """Codes `[n, code_size]` -> hidden layers -> logits `[n, classes]`."""
+    """Builds a classifier of codes `[n, code_size]` -> hidden layers -> logits `[n, classes]`."""
     logits = keras.layers.Dense(classes, name="logits", dtype=end_dtype())
     return keras.Sequential([keras.Input((code_size,)), *hidden, logits], name="classifier")
 

@@ -15,7 +15,7 @@ from erkeras.models.networks.channels_last import Conv2D, Conv2DTranspose, Flatt
 
 
 def build_generator(image_shape: Sequence[int] = (28, 28, 1), latent_size: int = 128, filters: int = 16) -> keras.Model:
-    """Latent vectors `[n, latent_size]` -> images `[n, height, width, channels]` in [0, 1].
+    """Builds a generator of latent vectors `[n, latent_size]` -> images `[n, height, width, channels]` in [0, 1].
 
     Args:
         image_shape: (height, width, channels), the sides multiples of 4.
@@ -39,7 +39,7 @@ def build_generator(image_shape: Sequence[int] = (28, 28, 1), latent_size: int =
 
 
 def build_image_critic(image_shape: Sequence[int] = (28, 28, 1), filters: int = 16) -> keras.Model:
-    """Images in [0, 1] -> scores `[n, 1]`; arguments and errors as for `build_generator`."""
+    """Builds a critic of images in [0, 1] -> scores `[n, 1]`, with the arguments and errors of `build_generator`."""
     return keras.Sequential(
         [
             keras.Input(_check_shape(image_shape)),

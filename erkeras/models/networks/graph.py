@@ -17,7 +17,7 @@ _NONLINEARITIES = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of one operation of a network.
+    """Describes one call of one operation of a network.
 
     Attributes:
         path: the names of the nested models that it is in, and its own, with "/" between them.

@@ -12,7 +12,7 @@ from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_mnist_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: 4 x 4 convolutions of stride 2, and 100 units."""
+    """Builds an encoder of images in [0, 1] -> codes: 4 x 4 convolutions of stride 2, and 100 units."""
     hidden = [
         *(Conv2D(width, 4, strides=2, padding="same", activation="relu") for width in (16, 32)),
         Flatten(),
@@ -22,7 +22,7 @@ def build_mnist_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int
 
 
 def build_mnist_deep_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1], of 16 x 16 or more, -> codes `[n, code_size]`: twice two 3 x 3 convolutions and a pooling.
+    """Builds an encoder of images in [0, 1], of 16 x 16 or more, -> codes: twice two 3 x 3 convolutions and a pooling.
 
     Convolutions and pooling are those of Zhang et al. (2019), TRADES, for MNIST; then 200 units.
     """
@@ -37,5 +37,5 @@ def build_mnist_deep_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size
 
 
 def build_mnist_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: 100 units."""
+    """Builds a classifier of codes `[n, code_size]` -> logits `[n, classes]`: 100 units."""
     return classifier_of(code_size, [keras.layers.Dense(100, activation="relu")], classes)

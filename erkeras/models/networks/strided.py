@@ -12,12 +12,12 @@ from erkeras.models.networks.ends import classifier_of, encoder_of
 
 
 def build_mnist_large_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size: int = 4) -> keras.Model:
-    """Images in [0, 1] -> codes `[n, code_size]`: four 4 x 4 convolutions."""
+    """Builds an encoder of images in [0, 1] -> codes `[n, code_size]`: four 4 x 4 convolutions."""
     return _build_encoder([_convolution(filters) for filters in (128, 256, 512, 1024)], image_shape, code_size)
 
 
 def build_mnist_large_classifier(code_size: int = 4, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: 500 and 256 units with BatchNorm."""
+    """Builds a classifier of codes `[n, code_size]` -> logits `[n, classes]`: 500 and 256 units with BatchNorm."""
     layers: list[keras.layers.Layer] = []
     for units in (500, 256):
         layers += [keras.layers.Dense(units), keras.layers.BatchNormalization(), keras.layers.ReLU()]
@@ -25,7 +25,7 @@ def build_mnist_large_classifier(code_size: int = 4, classes: int = 10) -> keras
 
 
 def build_stl10_encoder(image_shape: Sequence[int] = (96, 96, 3), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1], larger than 64 x 64, -> codes `[n, code_size]`: five 4 x 4 convolutions and one of 3 x 3.
+    """Builds an encoder of images in [0, 1], larger than 64 x 64, -> codes: five 4 x 4 convolutions and one of 3 x 3.
 
     The last is not padded, and leaves a single position of 96 x 96.
     """
@@ -38,7 +38,7 @@ def build_stl10_encoder(image_shape: Sequence[int] = (96, 96, 3), code_size: int
 
 
 def build_stl10_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: the same as for MNIST."""
+    """Builds a classifier of codes `[n, code_size]` -> logits `[n, classes]`: the same as for MNIST."""
     return build_mnist_large_classifier(code_size, classes)
 
 

@@ -1,4 +1,4 @@
-"""What the paper's other rows change in a network: how the code is made, or that there is none (section 4.3)."""
+"""Changes a network as the paper's other rows do: another kind of code, or none (section 4.3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from erkeras.models.networks.ends import classifier_of, end_dtype
 
 
 def without_bottleneck(encoder: keras.Model, classes: int) -> tuple[keras.Model, keras.Model]:
-    """The same network without a code: its last hidden layer goes straight into the logits.
+    """Builds the same network without a code: logits directly from its last hidden layer.
 
     Args:
         encoder: Sequential or Functional, its last layer the code.
@@ -28,7 +28,7 @@ def without_bottleneck(encoder: keras.Model, classes: int) -> tuple[keras.Model,
 
 
 def with_gaussian_code(encoder: keras.Model, coefficient: float) -> keras.Model:
-    """The same encoder with a stochastic code (`GaussianCode`).
+    """Builds the same encoder with a stochastic code (`GaussianCode`).
 
     Args:
         encoder: Sequential or Functional, its last layer the code.
@@ -50,7 +50,7 @@ def with_gaussian_code(encoder: keras.Model, coefficient: float) -> keras.Model:
 
 
 def with_noise(encoder: keras.Model, standard_deviation: float) -> keras.Model:
-    """The same encoder with noise in front of every convolution (RSE, Liu et al. 2018).
+    """Builds the same encoder with noise in front of every convolution (RSE, Liu et al. 2018).
 
     Args:
         encoder: Sequential or Functional.

@@ -21,17 +21,17 @@ _PLANS = {
 
 
 def build_vgg16_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1], of 32 x 32 or more, -> codes `[n, code_size]`, by 13 convolutions."""
+    """Builds an encoder of images in [0, 1], of 32 x 32 or more, -> codes `[n, code_size]`, by 13 convolutions."""
     return _build_encoder("vgg16", image_shape, code_size)
 
 
 def build_vgg19_encoder(image_shape: Sequence[int] = (32, 32, 3), code_size: int = 16) -> keras.Model:
-    """Images in [0, 1], of 32 x 32 or more, -> codes `[n, code_size]`, by 16 convolutions."""
+    """Builds an encoder of images in [0, 1], of 32 x 32 or more, -> codes `[n, code_size]`, by 16 convolutions."""
     return _build_encoder("vgg19", image_shape, code_size)
 
 
 def build_vgg_classifier(code_size: int = 16, classes: int = 10) -> keras.Model:
-    """Codes `[n, code_size]` -> logits `[n, classes]`: the authors', whose first layer has no nonlinearity."""
+    """Builds a classifier of codes -> logits: the authors', whose first layer has no nonlinearity."""
     hidden = [
         keras.layers.Dense(512),
         keras.layers.Dropout(0.5),
