@@ -108,7 +108,7 @@ class AttackSettings:
         unfit = [name for name in self.attacks if name not in ADAPTIVE]
         if self.with_detector and unfit:
             raise InputError(
-                f"{unfit[0]} was asked for with the detector, which it cannot aim at: give one of "
+                f"{unfit[0]} was asked for with the detector, and cannot attack both at once: give one of "
                 f"{', '.join(ADAPTIVE)}."
             )
         for option, value in self._options().items():

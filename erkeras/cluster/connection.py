@@ -95,7 +95,7 @@ def check_versions() -> None:
             there = ray.get(answer, timeout=_START)
         except ray.exceptions.RayError as error:
             raise InputError(
-                f"the machine {machine} of the cluster does not answer ({first_line(error)}): mend it, or remove it "
+                f"the machine {machine} of the cluster does not answer ({first_line(error)}): repair it, or remove it "
                 "from the cluster."
             ) from error
         differing = [f"{name} {there[name]} (here {here[name]})" for name in _PACKAGES if there[name] != here[name]]

@@ -214,8 +214,8 @@ def network_of(model: Any, code_layer: str | None = None) -> Network:
         return _Pair(model)
     if not isinstance(model, keras.Model):
         raise InputError(
-            f"a detector was asked of a {type(model).__name__}: give an ERClassifier, or a Sequential or Functional "
-            "keras.Model."
+            f"a detector was asked for on a {type(model).__name__}: give an ERClassifier, or a Sequential or "
+            "Functional keras.Model."
         )
     if not is_readable(model):
         raise InputError(

@@ -127,7 +127,9 @@ class Record:
         path, wanted = self.folder / EXAMPLES, self.settings["images"]
         rows = [parse_example(line, path, number) for number, line in enumerate(self._whole_lines(), start=1)]
         if len(rows) > wanted:
-            raise InputError(f"{path} has {len(rows)} lines for {wanted} images: give a whole record.")
+            raise InputError(
+                f"{path} has {len(rows)} lines for {wanted} images: copy the record again, or evaluate again."
+            )
         return self._arrays(rows)
 
     def read_whole(self) -> Examples:
@@ -259,7 +261,7 @@ class Record:
             if images.shape != self._shape or images.dtype != np.float32:
                 raise InputError(
                     f"{self.folder / COMPRESSED} has images of shape {images.shape} and type {images.dtype}, and the "
-                    f"settings say {self._shape}: give a whole record."
+                    f"settings say {self._shape}: copy the record again, or evaluate again."
                 )
             return images[:count]
         with self._images_file("rb") as (file, _):
@@ -273,17 +275,17 @@ class Record:
         try:
             descriptor = os.open(path, (os.O_RDWR if "+" in mode else os.O_RDONLY) | os.O_NONBLOCK)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: give a whole record.") from error
+            raise InputError(f"{path} cannot be read: copy the record again, or evaluate again.") from error
         with os.fdopen(descriptor, mode) as file:
             try:
                 version = np.lib.format.read_magic(file)
                 header = np.lib.format.read_array_header_1_0(file)
             except Exception as error:  # whatever NumPy makes of a damaged header
-                raise InputError(f"{path} cannot be read: give a whole record.") from error
+                raise InputError(f"{path} cannot be read: copy the record again, or evaluate again.") from error
             size = file.tell() + 4 * int(np.prod(self._shape))
             known = version == (1, 0) and header == (self._shape, False, np.dtype("<f4"))
             if not known or os.fstat(file.fileno()).st_size != size:
-                raise InputError(f"{path} is not as the settings say: give a whole record.")
+                raise InputError(f"{path} is not as the settings say: copy the record again, or evaluate again.")
             yield file, file.tell()
 
     def _whole_lines(self) -> list[bytes]:
@@ -292,7 +294,7 @@ class Record:
             lines = files.read_regular(path, _MOST_LINES).splitlines(keepends=True)
         except OSError as error:
             reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise InputError(f"{path} {reason}: give a whole record.") from error
+            raise InputError(f"{path} {reason}: copy the record again, or evaluate again.") from error
         return [line for line in lines if line.endswith(b"\n")]
 
     def _end(self) -> tuple[int, int]:

@@ -122,21 +122,25 @@ def parse_example(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def no_example(path: Path, number: int, reason: str) -> InputError:
     """Makes the error for a line that is no example."""
-    return InputError(f"{path} has a line that is no example, line {number} ({reason}): give a whole record.")
+    return InputError(
+        f"{path} has a line that is no example, line {number} ({reason}): copy the record again, or evaluate again."
+    )
 
 
 def _read(path: Path) -> Any:
     try:
         return json.loads(read_regular(path, _MOST))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: give a whole record.") from error
+        raise InputError(f"{path} cannot be read: copy the record again, or evaluate again.") from error
 
 
 def _check(adapter: pydantic.TypeAdapter[Any], found: Any, path: Path) -> None:
     try:
         adapter.validate_python(found, strict=True)
     except pydantic.ValidationError as error:
-        raise InputError(f"{path} cannot be read ({_reason(error)}): give a whole record.") from error
+        raise InputError(
+            f"{path} cannot be read ({_reason(error)}): copy the record again, or evaluate again."
+        ) from error
 
 
 def _reason(error: pydantic.ValidationError) -> str:

@@ -94,8 +94,8 @@ class Evaluation:
         self.threat = threat or (self._attacks[0].threat if self._attacks else threat_of(self.subject))
         if self._attacks and any(attack.threat != self.threat for attack in self._attacks):
             raise InputError(
-                "the attacks act in other threat models than each other, or than the one that was given: give one, "
-                "within the attacks."
+                "the attacks have different threat models, or another one than threat: give all attacks the same, "
+                "and leave threat out."
             )
         if internal_batch is not None:
             check_counts("the evaluation", internal_batch=internal_batch)
@@ -109,7 +109,8 @@ class Evaluation:
         if card:
             if self.subject.card is None or self.subject.path is None or record is not None:
                 raise InputError(
-                    "the card was asked for without a folder of ours, or with a record elsewhere: leave one out."
+                    "the card was asked for without a folder that erkeras wrote, or together with a record: leave "
+                    "one out."
                 )
             self.folder = self.subject.path / RECORDS / self.title.replace(" ", "-")
         self._record = self._open(resume)
@@ -175,8 +176,8 @@ class Evaluation:
         """
         if not (self.subject.card and self.subject.card.purified) or self.folder or self._with_detector:
             raise InputError(
-                "a naive attack was asked for without a model of erkeras train --defense defense-gan, or with a "
-                "record, a card or a detector: leave one out."
+                "a naive attack was asked for without a model of erkeras train --defense defense-gan, or together with "
+                "a record, a card or a detector: leave it out."
             )
 
     def run_naively(self, progress: Progress | None = None) -> Robustness:
@@ -328,7 +329,7 @@ def _understand(asked: Any) -> tuple[AttackSettings | None, list[Attack]]:
     if all(isinstance(attack, str) for attack in chosen):
         return AttackSettings(tuple(chosen)), []
     if any(isinstance(attack, str) for attack in chosen):
-        raise InputError("names of attacks and attacks were given together: give the ones or the others.")
+        raise InputError("names of attacks and attack objects were given together: give names alone, or objects alone.")
     return None, chosen
 
 

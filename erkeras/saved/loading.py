@@ -57,7 +57,7 @@ def import_modules(names: Iterable[str]) -> None:
         except Exception as error:  # a module may raise anything
             reason = next(iter(str(error).strip().splitlines()), "")
             raise InputError(
-                f"the module {name!r} cannot be imported ({type(error).__name__}: {reason[:200]}): mend it."
+                f"the module {name!r} cannot be imported ({type(error).__name__}: {reason[:200]}): correct it."
             ) from error
 
 

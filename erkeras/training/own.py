@@ -136,7 +136,7 @@ def _of_function(recipe: Recipe, image_shape: Sequence[int], classes: int) -> tu
     except Exception as error:  # a function of the user's own may raise anything
         if is_out_of_memory(error):
             raise
-        raise InputError(f"the network {name!r} cannot be made ({_reason(error)}): mend the function.") from error
+        raise InputError(f"the network {name!r} cannot be made ({_reason(error)}): correct the function.") from error
     given = found if isinstance(found, (tuple, list)) else [found]
     for model in given:
         if not isinstance(model, keras.Model):

@@ -188,7 +188,7 @@ def test_a_card_takes_the_figures_and_keeps_the_record(anywhere, saved_model):
 def test_a_card_asks_for_a_folder_of_ours(anywhere, saved_model):
     refused(
         attack(saved_model / "1", "--card", "--dataset", "digits", "--epsilon", "0.1"),
-        "the card was asked for without a folder of ours",
+        "the card was asked for without a folder that erkeras wrote",
     )
 
 

@@ -44,7 +44,7 @@ def npz(path, **arrays):
         (["--network", "math:nothing"], "the network 'math:nothing' cannot be imported (AttributeError"),
         (["--network", "math:floor"], "the network 'math:floor' asks for 'x': let it take image_shape, classes"),
         (["--network", "missing.keras"], "missing.keras does not exist"),
-        (["--network", "mnist-deep"], "mnist-deep leaves nothing of images of 8 x 8"),
+        (["--network", "mnist-deep"], "mnist-deep cannot take images of 8 x 8"),
         (["--code-layer", "pool"], "code layer was given, and has no effect with the defense er-classifier"),
         (["--code-layer", ""], "the code layer has no name: give the name of a layer, or leave it out"),
         (["--label-smoothing", "1"], "is not in the range"),

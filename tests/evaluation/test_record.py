@@ -112,7 +112,7 @@ def test_what_is_not_a_whole_record_is_refused(record, tmp_path):
     ("content", "message"),
     [
         ('{"format": 99, "attacks": []}', "has format 99"),
-        ("{", r"settings\.json cannot be read: give a whole record\.$"),
+        ("{", r"settings\.json cannot be read: copy the record again, or evaluate again\.$"),
         ("[]", r"settings\.json cannot be read"),
         ("{}", r"settings\.json cannot be read"),
         ('{"format": 1}', r"settings\.json cannot be read"),
@@ -128,7 +128,7 @@ def test_settings_that_are_none_are_refused(record, content, message):
 
 def test_a_record_without_its_images_is_refused_by_what_is_missing(record):
     (record.folder / "images.npz").unlink()
-    with pytest.raises(InputError, match=r"images\.np[yz] cannot be read: give a whole record"):
+    with pytest.raises(InputError, match=r"images\.np[yz] cannot be read: copy the record again"):
         record.read()
 
 

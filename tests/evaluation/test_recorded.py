@@ -287,7 +287,7 @@ def test_the_titles_of_different_evaluations_are_different(saved_model):
 
 @pytest.mark.parametrize("place", ["model.keras", "1"])
 def test_a_card_asks_for_a_folder_of_ours(saved_model, in_memory, place):
-    message = "the card was asked for without a folder of ours, or with a record elsewhere: leave one out"
+    message = "the card was asked for without a folder that erkeras wrote, or together with a record: leave one out"
     for model in (saved_model / place, in_memory):
         with pytest.raises(InputError, match=message):
             evaluation(model, dataset="digits", card=True)

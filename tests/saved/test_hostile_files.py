@@ -81,7 +81,7 @@ def test_the_images_of_a_record_with_a_pickle_are_refused(tmp_path, marker):
     bomb[0] = Bomb(marker)
     (found,) = folder.glob("*.npy")
     np.save(found, bomb)
-    with pytest.raises(InputError, match="give a whole record"):
+    with pytest.raises(InputError, match="copy the record again"):
         record.read()
 
 

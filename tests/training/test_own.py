@@ -142,7 +142,7 @@ def frozen():
     ("function", "changes", "message"),
     [
         (3, {}, "is a int: give MODULE:FUNCTION"),
-        (raises, {}, r"cannot be made \(KeyError: 'no such thing'\): mend the function"),
+        (raises, {}, r"cannot be made \(KeyError: 'no such thing'\): correct the function"),
         (lambda: None, {}, "gives a NoneType: let it return a keras.Model"),
         (lambda: keras.Sequential([layers.Dense(3)]), {}, "gives a model that is not built: give the model an Input"),
         (lambda depth: whole(), {}, "asks for 'depth': let it take image_shape, classes, code_size, by these names"),

@@ -216,8 +216,8 @@ def _behind(graph: Graph, step: Step, before: Sequence[Step]) -> Iterator[Step]:
         past = next((made[id(tensor)] for tensor in _taken(own) if id(tensor) in made), None)
         if past is not None:
             raise InputError(
-                f"{own.path} takes what {past} gives, past the code layer {step.path}: name a code layer that nothing "
-                "leads past."
+                f"{own.path} uses the output of {past}, which bypasses the code layer {step.path}: name a code layer "
+                "that no connection bypasses."
             )
         yield own
 

@@ -28,7 +28,7 @@ def build_mnist_deep_encoder(image_shape: Sequence[int] = (28, 28, 1), code_size
     """
     height, width, _ = image_shape
     if min(height, width) < 16:
-        raise InputError(f"mnist-deep leaves nothing of images of {width} x {height}: give 16 x 16 or more.")
+        raise InputError(f"mnist-deep cannot take images of {width} x {height}: give 16 x 16 or more.")
     hidden: list[keras.layers.Layer] = []
     for filters in (32, 64):
         hidden += [Conv2D(filters, 3, activation="relu") for _ in range(2)]

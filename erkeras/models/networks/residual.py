@@ -123,7 +123,7 @@ def _first_stride(name: str, image_shape: Sequence[int], divisor: int) -> int:
         raise InputError(f"{name} is made for images of 32 x 32 or more and was given {width} x {height}: resize them.")
     if height % (stride * divisor) or width % (stride * divisor):
         raise InputError(
-            f"{name} halves an image again and again and was given {width} x {height}: give sides that are multiples "
+            f"{name} halves an image several times and was given {width} x {height}: give sides that are multiples "
             f"of {stride * divisor}."
         )
     return stride

@@ -31,7 +31,7 @@ def build_stl10_encoder(image_shape: Sequence[int] = (96, 96, 3), code_size: int
     """
     height, width, _ = image_shape
     if min(height, width) <= 64:
-        raise InputError(f"stl10 leaves nothing of images of {width} x {height}: give larger ones than 64 x 64.")
+        raise InputError(f"stl10 cannot take images of {width} x {height}: give larger ones than 64 x 64.")
     convolutions = [_convolution(filters) for filters in (128, 256, 512, 1024, 2048)]
     last = Conv2D(2048, 3, strides=2, use_bias=False)
     return _build_encoder([*convolutions, last], image_shape, code_size)

@@ -297,8 +297,8 @@ def skipping():
             None,
             "no hidden layer with a nonlinearity, whose output would be the code: name a layer by code_layer",
         ),
-        (functional, None, "both takes what code gives, past the code layer hidden: name a code layer that nothing"),
-        (skipping, "second", "sum takes what first gives, past the code layer second"),
+        (functional, None, "both uses the output of code, which bypasses the code layer hidden: name a code layer"),
+        (skipping, "second", "sum uses the output of first, which bypasses the code layer second"),
         (shared, "between", r"uses the weights twice/kernel before and behind the code layer 'between'"),
         (
             lambda: sequential(Unconfigured(ops.abs, name="own")),

@@ -62,9 +62,9 @@ def test_defaults_of_encoder_and_classifier_fit(name):
     [
         ("vgg16", (28, 28, 1), "vgg16 halves an image five times and was given 28 x 28: give 32 x 32"),
         ("tiny-imagenet", (31, 64, 3), "vgg19 .* was given 64 x 31"),
-        ("mnist-deep", (28, 15, 1), "mnist-deep leaves nothing of images of 15 x 28: give 16 x 16 or more"),
+        ("mnist-deep", (28, 15, 1), "mnist-deep cannot take images of 15 x 28: give 16 x 16 or more"),
         ("wide-resnet34-10", (32, 38, 3), "wide-resnet34-10 halves .* was given 38 x 32: give sides .* multiples of 4"),
-        ("stl10", (64, 96, 3), "stl10 leaves nothing of images of 96 x 64: give larger ones than 64 x 64"),
+        ("stl10", (64, 96, 3), "stl10 cannot take images of 96 x 64: give larger ones than 64 x 64"),
     ],
 )
 def test_images_that_a_network_does_not_take_are_refused(name, shape, message):
