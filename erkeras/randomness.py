@@ -23,7 +23,7 @@ else:
 
 
 class StartStream(IntEnum):
-    """Streams of an attack's start within the ball. A number keeps its meaning for good: it decides what is drawn."""
+    """Numbers the streams of an attack's start within the ball. A number never changes its meaning."""
 
     POINT = 0
     RADIUS = 1
@@ -34,14 +34,14 @@ class StartStream(IntEnum):
 
 
 class SquareStream(IntEnum):
-    """Streams of Square: its start, and its proposals."""
+    """Numbers the streams of Square: its start, and its proposals."""
 
     START = 0
     PROPOSALS = 1
 
 
 class AugmentationStream(IntEnum):
-    """Streams of augmentation: the shifts of an image, whether it is mirrored, and the centre of what is cut out."""
+    """Numbers the streams of augmentation: shifts, mirroring, and the centre of the rectangle that is cut out."""
 
     DOWN = 0
     RIGHT = 1
@@ -51,14 +51,14 @@ class AugmentationStream(IntEnum):
 
 
 class StepStream(IntEnum):
-    """Streams of one training step of an `ERClassifier`."""
+    """Numbers the streams of one training step of an `ERClassifier`."""
 
     ADVERSARY = 0
     PRIOR = 1
 
 
 class GeneratorStream(IntEnum):
-    """Streams of one update of a `WassersteinGAN`."""
+    """Numbers the streams of one update of a `WassersteinGAN`."""
 
     LATENT = 0
     MIXTURE = 1

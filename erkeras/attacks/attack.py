@@ -70,7 +70,7 @@ class Attack:
 
     @property
     def work(self) -> int:
-        """Units of progress for each image: all steps of all attempts."""
+        """Counts the units of progress for each image: all steps of all attempts."""
         return self.attempts * self.length
 
     def perturb(

@@ -24,7 +24,7 @@ def training_batches(
     first_step: int = 0,
     own_rows: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
-    """Endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
+    """Makes endless batches of (float32 images in [0, 1], int32 labels), epoch after epoch.
 
     Each epoch is a shuffle of its own and drops the last, smaller batch, so that every step has one shape. Give
     `fit` `steps_per_epoch=len(split) // batch_size`, and on resuming `first_epoch` as its `initial_epoch`.

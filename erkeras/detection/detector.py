@@ -192,7 +192,7 @@ class Detector(ABC):
         return self._seen_by_attacker
 
     def excess(self, images: tf.Tensor, weight: Any, offset: Any) -> tf.Tensor:
-        """`outputs` for a regression that may be in variables: its `weight` `[size]` and `offset`, float64."""
+        """Computes `outputs` for a regression in variables: its `weight` `[size]` and `offset`, float64."""
         logits, statistics = self.look(images)
         odds = tf.cast(tf.linalg.matvec(statistics, weight) + offset, tf.float32)
         return tf.concat([at_least_float32(logits), tf.broadcast_to(odds, tf.shape(logits))], axis=1)

@@ -44,7 +44,7 @@ def check_features(features: str) -> None:
 
 
 def feature_function(encoder: keras.Model, features: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """images -> (codes `[n, code_size]`, features `[n, size]`), in inference mode and in one pass.
+    """Computes images -> (codes `[n, code_size]`, features `[n, size]`), in inference mode and in one pass.
 
     Raises:
         InputError: for an unknown kind of features, or an encoder whose layers cannot be read.
@@ -61,7 +61,7 @@ def feature_function(encoder: keras.Model, features: str) -> Callable[[tf.Tensor
 
 
 def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """images -> (codes, combined codes): every hidden layer's output averaged over positions, then the code.
+    """Computes images -> (codes, combined codes): every hidden layer's output averaged over positions, then the code.
 
     A hidden layer's output is what its nonlinearity gives, in nested models and blocks too. The average over height
     and width leaves one number for each channel.
@@ -84,7 +84,7 @@ def combined_code(encoder: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor
 def last_hidden_layer(
     encoder: keras.Model, classifier: keras.Model
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """images -> (codes, what the last nonlinearity before the logits gives), averaged over positions if there are any.
+    """Computes images -> (codes, output of the last nonlinearity before the logits, averaged over positions).
 
     Raises:
         InputError: for networks that are not Sequential or Functional, or without a hidden layer.
@@ -114,7 +114,7 @@ def last_hidden_layer(
 def all_layers(
     encoder: keras.Model, classifier: keras.Model
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]:
-    """images -> (codes, the outputs `[n, size]` of every layer that computes, images first and softmax last).
+    """Computes images -> (codes, outputs `[n, size]` of every layer that computes, images first, softmax last).
 
     Raises:
         InputError: for networks that are not Sequential or Functional.

@@ -148,7 +148,7 @@ class ERClassifier(TrainedImageModel):
         return tf.reduce_logsumexp(members, axis=0) - math.log(self.passes)
 
     def classify(self, images: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
-        """Logits `[n, classes]` of images whose codes (`embed`) are known already, in inference mode."""
+        """Computes the logits `[n, classes]` of images whose codes (`embed`) are known, in inference mode."""
         if self.passes > 1:
             return self(images, training=False)
         return at_least_float32(self.classifier(codes, training=False))

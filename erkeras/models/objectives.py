@@ -50,7 +50,7 @@ class CrossEntropy:
         self.label_smoothing = _checked_smoothing(label_smoothing)
 
     def __call__(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Loss of each example, `[n]`, from int labels `[n]` and logits `[n, classes]`."""
+        """Computes the loss of each example, `[n]`, from int labels `[n]` and logits `[n, classes]`."""
         return _cross_entropy(labels, logits, self.label_smoothing)
 
     def get_config(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class TRADES:
         self.label_smoothing = _checked_smoothing(label_smoothing)
 
     def __call__(self, labels: tf.Tensor, logits: tf.Tensor, clean_logits: tf.Tensor) -> tf.Tensor:
-        """Loss of each example, `[n]`."""
+        """Computes the loss of each example, `[n]`."""
         natural = _cross_entropy(labels, clean_logits, self.label_smoothing)
         return natural + self.beta * kullback_leibler(clean_logits, logits)
 
