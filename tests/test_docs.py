@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from erkeras.cli import main
 from erkeras.data import DATASET_HELP
 from erkeras.models.networks import NETWORKS
 from erkeras.recipes import DEFENSES
 from helpers.commands import run
 
 DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENTS = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+OUTSIDE = ("../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md")
 
 
 def program_of(document):
@@ -80,11 +83,46 @@ def test_every_data_set_is_in_the_table():
     assert all(re.search(rf"^\| `{name}(:PATH|:NAME)?` \|", text, re.MULTILINE) for name in names)
 
 
-@pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_it_names_exist(document):
     text = (DOCS / document).read_text()
     for name in re.findall(r"`((?:erkeras|benchmarks|tests)/[\w/]+\.py)`", text):
         assert (DOCS.parent / name).exists(), name
+
+
+def headings(text):
+    """The anchors of a page's headings, as both the forge and the site make them."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *OUTSIDE])
+def test_every_link_leads_to_a_file_and_a_heading(document):
+    page = DOCS / document
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        place = page.parent / target if target else page
+        assert place.exists(), target
+        assert not anchor or anchor in headings(place.read_text()), f"{target}#{anchor}"
+
+
+def commands_of(text):
+    """The commands of erkeras in indented blocks, each on one line, without comments."""
+    joined = re.sub(r"\\\n\s+", "", text)
+    return re.findall(r"^ {4,}(?:\$ |\w+=\S+ )*erkeras (\w+)(.*?)(?:\s#.*)?$", joined, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *OUTSIDE])
+def test_the_options_of_its_commands_exist(document):
+    for name, arguments in commands_of((DOCS / document).read_text()):
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        known |= {option for parameter in main.commands[name].params for option in parameter.secondary_opts}
+        asked = set(re.findall(r"(?<!\S)\[?(--[a-z-]+)", arguments))
+        assert asked <= known, (name, asked - known)
+
+
+def test_commands_are_found():
+    assert len({name for document in DOCUMENTS for name, _ in commands_of((DOCS / document).read_text())}) == 10
 
 
 def test_every_attack_of_the_command_line_is_in_the_table():
