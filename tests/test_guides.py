@@ -13,7 +13,7 @@ import erkeras
 from helpers.commands import run
 
 DOCS = Path(__file__).parent.parent / "docs"
-SMALLER = (("--attack autoattack", "--attack fgsm"), ("--limit 360", "--limit 20"), ("limit=100", "limit=20"))
+SMALLER = (("--attack autoattack", "--attack fgsm"), ("--limit 360", "--limit 20"))
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +34,12 @@ def programs_of(document):
     return re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
 
 
-def run_program(document, number=0, **smaller):
-    """Runs a program of a page, with fewer epochs where they are given: {"epochs=5": "epochs=1"}."""
+def run_program(document, number=0, smaller=None):
+    """Runs a program of a page, and gives its names. `smaller` are two texts, one of the page and one instead."""
     program = programs_of(document)[number]
-    for old, new in (*SMALLER[2:], *smaller.items()):
-        old = old.replace("_", "=")
-        assert number or old in program or old == "limit=100", old
-        program = program.replace(old, new)
+    if smaller is not None:
+        assert smaller[0] in program
+        program = program.replace(*smaller)
     names = {"__name__": "printed"}
     exec(compile(program, document, "exec"), names)
     return names
@@ -81,7 +80,7 @@ def test_images_of_ones_own(anywhere):
 
 
 def test_a_keras_model_is_made_robust():
-    names = run_program("how-to/make-robust.md", epochs_5="epochs=1")
+    names = run_program("how-to/make-robust.md", smaller=("epochs=5", "epochs=1"))
     images = names["digits"].test.images[:20]
     saved = erkeras.load("saved_models/robust").model
     np.testing.assert_allclose(saved(images), names["robust"](images), atol=1e-5)
@@ -89,14 +88,14 @@ def test_a_keras_model_is_made_robust():
 
 
 def test_an_honest_evaluation(demo, capsys):
-    run_program("how-to/evaluate.md")
+    run_program("how-to/evaluate.md", smaller=("limit=100", "limit=20"))
     robust, holds = capsys.readouterr().out.splitlines()[-2:]
     assert re.fullmatch(r"[\d.]+% are robust", robust)
     assert holds == "True"
 
 
 def test_a_detector_on_a_keras_model(capsys):
-    names = run_program("how-to/detect.md", epochs_10="epochs=4")
+    names = run_program("how-to/detect.md", smaller=("epochs=10", "epochs=4"))
     assert float(re.search(r"AUROC ([\d.]+)", capsys.readouterr().out).group(1)) > 0.6
     images = names["digits"].test.images
     loaded = erkeras.load("saved_models/watched").detector
@@ -104,7 +103,7 @@ def test_a_detector_on_a_keras_model(capsys):
 
 
 def test_an_objective_of_ones_own():
-    names = run_program("how-to/extend.md", epochs_3="epochs=1")
+    names = run_program("how-to/extend.md", smaller=("epochs=3", "epochs=1"))
     loaded = erkeras.load("saved_models/pairing").model
     assert loaded.objective.weight == 0.5
     images = names["digits"].test.images[:20]
