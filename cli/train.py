@@ -91,10 +91,7 @@ RECIPE = "Instead of what the recipe says"
     help="Train with this multiple of epsilon. 0 trains on clean images.",
 )
 @click.option(
-    "--steps",
-    type=COUNT,
-    panel=HOW_STRONG,
-    help="Train against PGD with this many steps. 1 is FGSM from a random start.",
+    "--steps", type=COUNT, panel=HOW_STRONG, help="Train against this many PGD steps. 1 is FGSM from a random start."
 )
 @click.option(
     "--structured",
@@ -143,10 +140,7 @@ RECIPE = "Instead of what the recipe says"
     help="Regularize by wasserstein, mmd, gaussian-kl, or MODULE:CLASS of a module in this folder.",
 )
 @click.option(
-    "--coefficient",
-    type=FiniteFloat(0),
-    panel=RECIPE,
-    help="Multiply the regularizer by this lambda. 0 is no regularizer.",
+    "--coefficient", type=FiniteFloat(0), panel=RECIPE, help="Multiply the regularizer by this lambda. 0 is none."
 )
 @click.option(
     "--coupling",
@@ -220,8 +214,7 @@ RECIPE = "Instead of what the recipe says"
     "--output",
     type=PATH,
     panel=WHERE_TO,
-    help="Write the model to this new folder.  [default: saved_models/DATASET-DEFENSE, and "
-    "-RECIPE for another than the default]",
+    help="Write the model to this new folder.  [default: saved_models/DATASET-DEFENSE, -RECIPE if not the default]",
 )
 @click.option(
     "--resume",

@@ -25,6 +25,9 @@ NORMS = ("l_inf", "l2")
 class ThreatModel:
     """Defines what an attacker may do: `norm(perturbation) <= epsilon`, with every pixel within its bounds.
 
+    Example:
+        ThreatModel("l_inf", epsilon=8 / 255)
+
     Args:
         norm: "l_inf" or "l2" (the Euclidean length over height x width x channels).
         epsilon: radius of the ball, in units of a pixel (`l_inf`) or of the image's Euclidean length (`l2`).

@@ -36,6 +36,9 @@ class APGD(Attack):
     Its name tells the losses apart: "apgd-ce", "apgd-dlr", "apgd-margin"; with targets "apgd-t" (for dlr),
     "apgd-t-ce", "apgd-t-margin". The paper's APGD-T is `APGD(threat, loss="dlr", targets=9)`.
 
+    Example:
+        APGD(ThreatModel("l_inf", 0.3), loss="dlr", targets=9)(model, images, labels).robust_accuracy
+
     Args:
         threat: norm, epsilon, pixel bounds.
         loss: "cross_entropy", "margin" or "dlr".

@@ -30,6 +30,8 @@ from erkeras.threat import ThreatModel
 class Attack:
     """Serves as the base class of all attacks. Each attack is a frozen dataclass of settings.
 
+    docs/attacks.md has an example of a new one.
+
     Args:
         threat: what the attack may do to an image.
     """

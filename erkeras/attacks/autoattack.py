@@ -58,6 +58,9 @@ class AutoAttack(Attack):
 
     `evaluate_robustness` runs, times and records the attacks one by one; a call gives the union alone.
 
+    Example:
+        AutoAttack(ThreatModel("l_inf", 0.3))(model, images, labels).robust_accuracy
+
     Args:
         threat: norm, epsilon, pixel bounds.
         version: "standard" (APGD-CE, APGD-T, FAB-T, Square), "plus" (APGD-CE and APGD-DLR with five restarts, FAB

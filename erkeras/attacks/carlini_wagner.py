@@ -38,6 +38,9 @@ class CarliniWagner(Attack):
     until an adversarial image is found, then halfway between the highest that failed and the lowest that did not.
     Every iterate of every search is classified.
 
+    Example:
+        CarliniWagner(ThreatModel("l2", 1.5), iterations=100)(model, images, labels).distance
+
     Args:
         threat: pixel bounds, and the ball that counts as success; its norm must be l2. What is found may be outside.
         confidence: by how much the margin must exceed 0 before an image counts.

@@ -43,6 +43,9 @@ class FAB(Attack):
     it takes the gradients of all boundaries, classes - 1 backward passes: `gradients` of the result counts them as
     one, because an attack does not know the classes.
 
+    Example:
+        FAB(ThreatModel("l_inf", 0.3), targets=9)(model, images, labels).distance
+
     Args:
         threat: norm, epsilon, pixel bounds. What is found may be outside the ball, and then is no success.
         iterations: steps of an attempt; the final search takes up to 8 more.

@@ -19,6 +19,9 @@ from erkeras.attacks.losses import cross_entropy
 class FGSM(Attack):
     """Takes one step of length epsilon from the image along the gradient of the cross-entropy.
 
+    Example:
+        FGSM(ThreatModel("l_inf", 0.3))(model, images, labels).robust_accuracy
+
     Args:
         threat: norm, epsilon, pixel bounds.
     """

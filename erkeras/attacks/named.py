@@ -75,6 +75,10 @@ def named_attack(name: str, threat: ThreatModel, **options: Any) -> Attack:
 class AttackSettings:
     """Holds the names of attacks and the settings that the user gave. None stands for the attack's default.
 
+    Example:
+        settings = AttackSettings(("pgd", "square"), queries=1000)
+        Evaluation("saved_models/digits-er-classifier", settings, limit=20).run().robust_accuracy
+
     Args:
         attacks: names in `ATTACKS`, each once or more.
         version: of AutoAttack: "standard", "plus" or "rand".

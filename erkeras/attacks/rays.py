@@ -33,6 +33,9 @@ class RayS(Attack):
     adversarial image, also outside the ball: the mean of `Attacked.distance` is the average decision boundary
     distance (ADBD).
 
+    Example:
+        RayS(ThreatModel("l_inf", 0.3), queries=1000)(model, images, labels).distance.mean()
+
     Args:
         threat: epsilon and pixel bounds; the norm must be l_inf.
         queries: images to ask for the label of.

@@ -35,6 +35,9 @@ class Square(Attack):
     A proposal (l_inf) that changes no pixel cannot be better: it counts as a query, and its pass through the model is
     left out. Verdicts are those with the pass; `Attacked.queries` counts the passes.
 
+    Example:
+        Square(ThreatModel("l_inf", 0.3), queries=1000)(model, images, labels).robust_accuracy
+
     Args:
         threat: norm, epsilon, pixel bounds.
         queries: images that an attempt may try, the start included.

@@ -39,8 +39,8 @@ class Workers:
     """Attacks in processes that Ray starts. The record has the same bytes as that of a single process.
 
     Example:
-        with erkeras.cluster.Workers(2) as workers:
-            erkeras.Evaluation("saved_models/mine", "autoattack", record="RECORD").run(workers=workers)
+        with Workers(2) as workers:
+            Evaluation("saved_models/mine", "autoattack", record="RECORD").run(workers=workers)
 
     Args:
         count: how many; by default see `share`.

@@ -55,6 +55,10 @@ def check_dataset(name: str) -> tuple[int, ...]:
 def load_dataset(name: str) -> Dataset:
     """Loads a data set; images that do not fit into memory stay on disk (docs/data.md).
 
+    Example:
+        digits = load_dataset("digits")
+        digits.train.images.shape  # (1149, 8, 8, 1)
+
     Args:
         name: `digits` (scikit-learn's 1,797 digits of 8 x 8, no network needed), `mnist`, `cifar10` or `stl10`
             (through tensorflow-datasets, from the folder TFDS_DATA_DIR or ~/tensorflow_datasets),

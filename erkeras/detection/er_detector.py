@@ -16,7 +16,7 @@ class ERDetector(DensityDetector):
     See `Detector` for what detectors share.
 
     Example:
-        detector = ERDetector(model, "code", code_layer="backbone/block3_relu").fit(images, labels)
+        detector = ERDetector(model, "code").fit(train.images, train.labels)
 
     Args:
         model: a trained ERClassifier, or any trained Sequential or Functional classifier.

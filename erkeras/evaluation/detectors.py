@@ -32,6 +32,10 @@ _IMAGES = 500
 class DetectorComparison:
     """Says what a comparison of detectors is asked for.
 
+    Example:
+        asked = DetectorComparison((Path("saved_models/digits-er-classifier"),), pair=("fgsm", "pgd"))
+        figures, seen = compare_detectors(asked)
+
     Attributes:
         models: folders that erkeras train or `erkeras.save` wrote, all of one data set.
         pair: attacks that detectors are fitted on and evaluated by; None for all nine pairs, as Tables 5 to 8.

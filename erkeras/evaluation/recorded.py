@@ -42,9 +42,9 @@ class Evaluation:
     Whatever can be checked is checked at once, without TensorFlow.
 
     Example:
-        evaluation = erkeras.Evaluation("saved_models/digits-er-classifier", "autoattack", card=True)
+        evaluation = Evaluation("saved_models/digits-er-classifier", "apgd-ce", limit=100, card=True)
         print(evaluation.run().robust_accuracy)
-        print(erkeras.verify_record(evaluation.folder).recomputed)
+        print(verify_record(evaluation.folder).recomputed)
 
     Args:
         model: the path of a folder of ours, of a .keras file or of a SavedModel; a model in memory; or a `Subject`.

@@ -127,6 +127,9 @@ def evaluate_robustness(
 ) -> Robustness:
     """Runs attacks one after the other, each on the images that still stand.
 
+    Example:
+        evaluate_robustness(model, digits.test.take(np.arange(20)), [FGSM(threat), PGD(threat)]).robust_accuracy
+
     Args:
         model: as an attack takes it, or an `Attacker` that holds one.
         split: images, labels and original indices.

@@ -76,7 +76,7 @@ def verify_record(
     """Holds everything that a record claims against its images, its model and its data.
 
     Example:
-        erkeras.verify_record("saved_models/mine/records/pgd-l_inf-0.3-test", again=50).holds
+        verify_record("record", again=10).holds
 
     Args:
         folder: of a record that is whole.

@@ -38,6 +38,11 @@ class Checkpoint(keras.callbacks.Callback):
     pairs new weights with an old number, with `double_checkpoint` too. Its `save_freq` counts batches, not seconds. It
     begins an epoch that was half done anew, and keeps no history.
 
+    Example:
+        checkpoint = Checkpoint("checkpoint")
+        epoch = checkpoint.restore(model)  # 0 in the first run
+        model.fit(images, labels, epochs=2, initial_epoch=epoch, callbacks=[checkpoint])
+
     Args:
         folder: where the checkpoint lives; made if missing.
         seconds: save within an epoch too, where the last checkpoint is older than that; None for never.
@@ -140,6 +145,9 @@ class KeepBest(keras.callbacks.Callback):
 
     Keras' `ModelCheckpoint(save_best_only=True)` writes over its one file, which a kill in between leaves broken; it
     does not know after a restart what the best was; and it does not put the weights back when training ends.
+
+    Example:
+        model.fit(images, labels, validation_data=(images, labels), callbacks=[KeepBest("best")])
 
     Args:
         folder: where they live; made if missing.

@@ -39,6 +39,10 @@ class DefenseGAN(ImageModel):
 
     Images are float `[n, height, width, channels]` in [0, 1].
 
+    Example:
+        purified = DefenseGAN(generator, plain, steps=20, restarts=2)
+        purified(images)  # logits
+
     Args:
         generator: G, latent vectors `[n, latent_size]` -> images in [0, 1]. Sequential or Functional; this model keeps
             a copy of it as it is now.

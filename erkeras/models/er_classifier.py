@@ -121,8 +121,7 @@ class ERClassifier(TrainedImageModel):
         `model` takes pixels of 0 to 255, put it into `keras.Sequential([keras.layers.Rescaling(255.0), model])` first.
 
         Example:
-            backbone = keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10)
-            model = ERClassifier.from_classifier(backbone, regularizer=WassersteinCritic(0.1))
+            model = ERClassifier.from_classifier(plain, code_layer="code", regularizer=WassersteinCritic(0.1))
 
         Args:
             model, code_layer: as for `cut_classifier`; a softmax at the end is taken off.

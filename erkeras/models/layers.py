@@ -27,6 +27,9 @@ class GaussianCode(keras.layers.Layer):
     In inference it gives the mean. The divergence is of each image's distribution, which a sample does not show:
     so it is a layer's, where other regularizers look at codes alone.
 
+    Example:
+        encoder = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), GaussianCode(16)])
+
     Args:
         units: size of the code.
         coefficient: lambda, 0 or more.
@@ -99,6 +102,10 @@ class NoiseLayer(keras.layers.Layer):
     image) alone, the same for every image: an image's logits depend neither on its neighbours nor on what was asked
     before, and the attacker, who is granted the noise too, has exact gradients. The passes of `noise_of_pass` are
     the members of the ensemble.
+
+    Example:
+        noisy = [keras.Input((8, 8, 1)), NoiseLayer(0.2), keras.layers.Conv2D(16, 3), NoiseLayer(0.1, number=1)]
+        encoder = keras.Sequential([*noisy, keras.layers.Flatten(), keras.layers.Dense(16)])
 
     Args:
         standard_deviation: of the noise, 0 or more.

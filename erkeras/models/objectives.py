@@ -37,6 +37,9 @@ class CrossEntropy:
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)` gives the same, but casts logits to
     its own dtype: float64 ones would lose half of their digits. It has no label smoothing.
 
+    Example:
+        ERClassifier(encoder, classifier, objective=CrossEntropy(label_smoothing=0.1))
+
     Args:
         label_smoothing: fraction of the target that is shared by all classes (Szegedy et al. 2016, section 7). The
             target of an image is 1 - label_smoothing + label_smoothing / classes for its class, and
@@ -66,6 +69,9 @@ class TRADES:
     """Computes equation 5 of Zhang et al. (2019): clean cross-entropy, and beta KL(p(x) || p(x_adv)).
 
     Its adversary is `DivergencePGD`.
+
+    Example:
+        ERClassifier(encoder, classifier, adversary=DivergencePGD(threat), objective=TRADES(beta=6.0))
 
     Args:
         beta: what robustness weighs against accuracy (1 / lambda of the paper), 0 or more.

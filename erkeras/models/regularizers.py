@@ -20,7 +20,7 @@ COUPLINGS = ("separate", "joint")
 
 
 class Regularizer(keras.layers.Layer):
-    """Serves as the base class of all regularizers.
+    """Serves as the base class of all regularizers. docs/defenses.md has an example of a new one.
 
     Under tf.distribute each replica calls `update` and `loss` with its part of the batch. The mean of `loss` over
     replicas is descended, so that a mean over codes is that of the whole batch. `update` divides its own losses by
@@ -81,6 +81,9 @@ class Regularizer(keras.layers.Layer):
 @keras.saving.register_keras_serializable("erkeras")
 class WassersteinCritic(Regularizer):
     """Estimates the 1-Wasserstein distance by a critic D with clipped weights (WGAN): the paper's regularizer.
+
+    Example:
+        ERClassifier(encoder, classifier, regularizer=WassersteinCritic(0.1, coupling="joint"))
 
     Args:
         coefficient: lambda, 0 or more.
@@ -155,6 +158,9 @@ class MaximumMeanDiscrepancy(Regularizer):
     with the sum of inverse multiquadric kernels k(a, b) = C / (C + ||a - b||^2) for C = 2 code_size s and every scale
     s. The pairs of a point with itself count, so that it is 0 for equal samples and never negative. It has no
     variables: nothing plays the critic.
+
+    Example:
+        ERClassifier(encoder, classifier, regularizer=MaximumMeanDiscrepancy(0.1))
 
     Args:
         coefficient: lambda, 0 or more.

@@ -11,6 +11,9 @@ from erkeras.recipes.recipe import Recipe
 class Job:
     """Holds everything that a training is asked for. The same job gives the same weights and figures.
 
+    Example:
+        Job("digits", find_recipe("default", "digits", (8, 8, 1)), baseline=True)
+
     Attributes:
         dataset: as `load_dataset` takes it.
         recipe: see `Recipe`.

@@ -11,6 +11,9 @@ from erkeras.errors import InputError
 class Recipe:
     """Holds every setting of a training but the data and the seed.
 
+    Example:
+        recipe = dataclasses.replace(find_recipe("default", "digits", (8, 8, 1)), epochs=20)
+
     Attributes:
         defense: name of the row in `DEFENSES` that it follows.
         network: name in `erkeras.models.networks.NETWORKS`; or MODULE:FUNCTION, a user's own, or FILE.keras, a trained

@@ -47,7 +47,7 @@ def load(folder: str | Path) -> Saved:
     """Opens a folder that `erkeras train` or `save` wrote.
 
     Example:
-        saved = erkeras.load("saved_models/digits-er-classifier")
+        saved = load("saved_models/digits-er-classifier")
         saved.detector.predict(images).verdict
 
     Args:
@@ -74,7 +74,7 @@ def save(
     """Writes a model into a folder that the command line, TensorFlow Serving and `load` take.
 
     Example:
-        erkeras.save(model, "saved_models/mine", detector=detector, dataset=digits)
+        save(model, "saved_models/mine", detector=detector, dataset=digits)
 
     Args:
         model: images -> logits; built.

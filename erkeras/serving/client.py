@@ -41,6 +41,7 @@ _LONGEST_TIMEOUT = 86_400.0
 class Client:
     """Asks a served model for labels, verdicts, codes and logits.
 
+    Example:
         client = Client("grpc://localhost:8500/digits")
         client.detect(images)["verdict"]
 

@@ -37,6 +37,9 @@ def export_saved_model(detector: Detector, folder: str | Path) -> None:
     more than `MOST_PIXELS` pixels (which are not decoded) end a request with an InvalidArgument error. One request for
     each signature is in `assets.extra/tf_serving_warmup_requests`.
 
+    Example:
+        export_saved_model(detector, "served/1")
+
     Args:
         detector: fitted and calibrated, of an ERClassifier or any other Keras model. Codes are what its code layer
             gives, and logits the model's without the softmax that it may end in.

@@ -21,6 +21,7 @@ _MOST_NAMES = 10
 class Served:
     """Asks a served model for logits or labels. `Square` and `RayS` take it as their model.
 
+    Example:
         served = Served(Client("grpc://localhost:8500/digits"), "labels")
         attacked = RayS(ThreatModel("l_inf", 0.15), queries=1000)(served, images, labels)
 

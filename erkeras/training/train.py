@@ -45,7 +45,7 @@ def train(job: Job, output: Path, resume: bool = False, progress: Progress | Non
 
     Example:
         recipe = find_recipe("default", "digits", (8, 8, 1))
-        erkeras.train(Job("digits", recipe), Path("saved_models/digits"), resume=True)
+        train(Job("digits", recipe), Path("saved_models/digits"), resume=True)
 
     Args:
         job: what is asked for.
