@@ -156,10 +156,7 @@ RECIPE = "Instead of what the recipe says"
     help="Smooth training labels: share this fraction among all classes, for example 0.1.",
 )
 @click.option(
-    "--clean-fraction",
-    type=FiniteFloat(0, 1, max_open=True),
-    panel=RECIPE,
-    help="Leave this fraction of each batch clean.",
+    "--clean-fraction", type=FiniteFloat(0, 1, max_open=True), panel=RECIPE, help="Leave this part of each batch clean."
 )
 @click.option(
     "--noise",
