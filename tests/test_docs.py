@@ -155,3 +155,9 @@ def test_networks_of_ones_own_train_in_python_and_by_the_command_line(tmp_path, 
     cards = tmp_path.glob("saved_models/*/card.json")
     sizes = {path.parent.name: json.loads(path.read_text())["training"]["code_size"] for path in cards}
     assert sizes == {"own-encoder": 8, "own": 32, "plain-made-robust": 32}
+
+
+def test_a_card_is_read_as_printed(monkeypatch, capsys):
+    monkeypatch.chdir(DOCS.parent)
+    exec(compile(program_of("model-card.md"), "model-card.md", "exec"), {})
+    assert capsys.readouterr().out == "0.961 40\n"
