@@ -22,7 +22,7 @@ lint: .venv/installed ## runs ruff and mypy
 	$(BIN)/mypy
 
 docs: .venv/docs ## builds the documentation's site into build/site, strictly
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: .venv/installed ## measures the training step against PyTorch
 	$(BIN)/pip install --quiet --editable '.[bench]'

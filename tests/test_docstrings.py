@@ -1,11 +1,14 @@
 """The examples in docstrings run, and every class that a user makes has one."""
 
 import ast
+import dataclasses
+import importlib
 import re
 import shutil
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import erkeras
@@ -51,59 +54,80 @@ def examples():
 EXAMPLES = examples()
 
 
+class Names(dict):
+    """What an example takes for granted, made when it is asked for: names of erkeras, a model, images, networks."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name):
+        if name in MADE:
+            self[name] = MADE[name](self)
+            return self[name]
+        if name in erkeras.__all__:
+            return getattr(erkeras, name)
+        raise KeyError(name)
+
+
+MADE = {
+    "adversarial_validation_images": lambda names: 1 - names["validation"].images[:40],
+    "as_images": lambda names: importlib.import_module("erkeras.pixels").as_images,
+    "build_digits_classifier": lambda names: lambda: networks("digits")[1],
+    "build_digits_encoder": lambda names: lambda: networks("digits")[0],
+    "classifier": lambda names: networks("digits")[1],
+    "dataclasses": lambda names: dataclasses,
+    "detector": lambda names: names["saved"].detector,
+    "digits": lambda names: erkeras.load_dataset("digits"),
+    "encoder": lambda names: networks("digits")[0],
+    "generator": lambda names: erkeras.models.networks.build_generator((8, 8, 1)),
+    "images": lambda names: names["test"].images[:8],
+    "keras": lambda names: importlib.import_module("keras"),
+    "labels": lambda names: names["test"].labels[:8],
+    "model": lambda names: compiled(names["saved"].model),
+    "np": lambda names: np,
+    "Path": lambda names: Path,
+    "pixels": lambda names: names["train"].images,
+    "plain": lambda names: plain(names["keras"]),
+    "saved": lambda names: erkeras.load(names.folder),
+    "test": lambda names: names["digits"].test,
+    "threat": lambda names: erkeras.ThreatModel("l_inf", 0.1),
+    "train": lambda names: names["digits"].train,
+    "validation": lambda names: names["digits"].validation,
+    "within_memory": lambda names: importlib.import_module("erkeras.memory").within_memory,
+    **{
+        name: lambda names, name=name: getattr(erkeras.models, name)
+        for name in ("Checkpoint", "GaussianCode", "KeepBest", "NoiseLayer")
+    },
+}
+
+
+def networks(name):
+    return erkeras.models.networks.build_networks(name, (8, 8, 1), 16, 10)
+
+
+def compiled(model):
+    model.compile("adam")
+    return model
+
+
+def plain(keras):
+    layers = keras.layers
+    hidden = layers.Dense(16, "relu", name="code")
+    return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), hidden, layers.Dense(10)])
+
+
 @pytest.fixture
 def names(saved_model, tmp_path, monkeypatch):
-    """What an example takes for granted: the names of erkeras, a model of digits, images and networks."""
-    import keras
-    import numpy as np
-
-    from erkeras.memory import within_memory
-    from erkeras.models import Checkpoint, GaussianCode, KeepBest, NoiseLayer, networks
-    from erkeras.pixels import as_images
-
     monkeypatch.chdir(tmp_path)
-    folder = shutil.copytree(saved_model, tmp_path / "saved_models" / "digits-er-classifier")
-    digits, saved = erkeras.load_dataset("digits"), erkeras.load(folder)
-    encoder, classifier = networks.build_networks("digits", digits.image_shape, 16, digits.classes)
-    saved.model.compile("adam")
-    layers = keras.layers
-    plain = [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(16, "relu", name="code"), layers.Dense(10)]
-    few = digits.test.take(np.arange(8))
-    return {
-        **{name: getattr(erkeras, name) for name in erkeras.__all__},
-        **{kind.__name__: kind for kind in (Checkpoint, GaussianCode, KeepBest, NoiseLayer)},
-        "adversarial_validation_images": 1 - digits.validation.images[:40],
-        "as_images": as_images,
-        "build_digits_classifier": lambda: networks.build_networks("digits", (8, 8, 1), 16, 10)[1],
-        "build_digits_encoder": lambda: networks.build_networks("digits", (8, 8, 1), 16, 10)[0],
-        "classifier": classifier,
-        "dataclasses": __import__("dataclasses"),
-        "detector": saved.detector,
-        "digits": digits,
-        "encoder": encoder,
-        "erkeras": erkeras,
-        "generator": networks.build_generator((8, 8, 1)),
-        "images": few.images,
-        "keras": keras,
-        "labels": few.labels,
-        "model": saved.model,
-        "np": np,
-        "Path": Path,
-        "pixels": digits.train.images,
-        "plain": keras.Sequential(plain),
-        "test": digits.test,
-        "threat": erkeras.ThreatModel("l_inf", 0.1),
-        "train": digits.train,
-        "validation": digits.validation,
-        "within_memory": within_memory,
-    }
+    return Names(shutil.copytree(saved_model, tmp_path / "saved_models" / "digits-er-classifier"))
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - NOT_RUN.keys()))
 def test_the_example_runs(name, names):
     if name == "verify_record":
         erkeras.Evaluation("saved_models/digits-er-classifier", "fgsm", limit=20, record="record").run()
-    exec(compile(EXAMPLES[name], name, "exec"), names)
+    exec(compile(EXAMPLES[name], name, "exec"), {}, names)
 
 
 def test_every_class_that_a_user_makes_has_an_example():

@@ -13,7 +13,7 @@ import erkeras
 from helpers.commands import run
 
 DOCS = Path(__file__).parent.parent / "docs"
-SMALLER = (("--attack autoattack", "--attack fgsm"), ("--limit 360", "--limit 20"))
+SMALLER = (("--attack autoattack", "--attack fgsm"), ("--limit 360", "--limit 20"), (" --baseline", ""))
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_the_first_model(demo):
 def test_images_of_ones_own(anywhere):
     run_program("tutorials/own-images.md")
     assert len(list(anywhere.glob("images/digit-3/*.png"))) > 150
-    ran = run_commands("tutorials/own-images.md", train="--epochs 2 --limit 20 --restarts 1 --fast")
+    ran = run_commands("tutorials/own-images.md", train="--epochs 1 --limit 20 --restarts 1 --fast")
     assert [name for name, _ in ran] == ["train", "attack", "verify", "detect"]
     assert (anywhere / "broken.png").exists()
     assert len(erkeras.load("saved_models/mine").card.dataset.class_names) == 10
