@@ -115,7 +115,7 @@ def test_attacks_of_two_balls_are_refused(saved_model, tmp_path):
 
 
 def test_a_threat_beside_attacks_with_another_one_is_refused(saved_model):
-    with pytest.raises(InputError, match="or than the one that was given"):
+    with pytest.raises(InputError, match="or another one than threat"):
         Evaluation(saved_model, OBJECTS, threat=ThreatModel("l_inf", 0.3))
     assert Evaluation(saved_model, OBJECTS, threat=THREAT).threat == THREAT
 
