@@ -294,7 +294,7 @@ def test_a_card_asks_for_a_folder_of_ours(saved_model, in_memory, place):
 
 
 def test_a_card_and_a_record_together_are_refused(copy, tmp_path):
-    with pytest.raises(InputError, match="or with a record elsewhere: leave one out"):
+    with pytest.raises(InputError, match="or together with a record: leave one out"):
         evaluation(copy, card=True, record=tmp_path / "record")
     assert not (copy / "records").exists()
 
