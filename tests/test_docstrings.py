@@ -72,6 +72,7 @@ class Names(dict):
 
 MADE = {
     "adversarial_validation_images": lambda names: 1 - names["validation"].images[:40],
+    "attacks": lambda names: [erkeras.FGSM(names["threat"])],
     "as_images": lambda names: importlib.import_module("erkeras.pixels").as_images,
     "build_digits_classifier": lambda names: lambda: networks("digits")[1],
     "build_digits_encoder": lambda names: lambda: networks("digits")[0],
@@ -80,6 +81,7 @@ MADE = {
     "detector": lambda names: names["saved"].detector,
     "digits": lambda names: erkeras.load_dataset("digits"),
     "encoder": lambda names: networks("digits")[0],
+    "erkeras": lambda names: erkeras,
     "generator": lambda names: erkeras.models.networks.build_generator((8, 8, 1)),
     "images": lambda names: names["test"].images[:8],
     "keras": lambda names: importlib.import_module("keras"),
@@ -90,6 +92,7 @@ MADE = {
     "pixels": lambda names: names["train"].images,
     "plain": lambda names: plain(names["keras"]),
     "saved": lambda names: erkeras.load(names.folder),
+    "split": lambda names: names["test"].take(np.arange(8)),
     "test": lambda names: names["digits"].test,
     "threat": lambda names: erkeras.ThreatModel("l_inf", 0.1),
     "train": lambda names: names["digits"].train,
