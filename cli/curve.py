@@ -124,7 +124,7 @@ def curve(
 
 
 def _told(runs: list[evaluation.Evaluation], norm: str) -> dict[str, Any]:
-    """What was measured and of which models, as `erkeras report` asks."""
+    """Gives what was measured and of which models, as `erkeras report` asks."""
     first = runs[0]
     return {
         "norm": norm,

@@ -99,7 +99,9 @@ RECIPE = "Instead of what the recipe says"
     panel=HOW_STRONG,
     help="Start this fraction of training's attacks from stripes and blocks, as Square does.",
 )
-@click.option("--restarts", type=COUNT, panel=HOW_STRONG, help="Start the PGD that evaluates N times.  [default: 5]")
+@click.option(
+    "--restarts", type=COUNT, panel=HOW_STRONG, help="Restart the PGD that evaluates this often.  [default: 5]"
+)
 @click.option(
     "--network",
     type=Network(),

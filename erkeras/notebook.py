@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: a small table of HTML."""
+"""Shows a result in a notebook: a small table of HTML."""
 
 from __future__ import annotations
 

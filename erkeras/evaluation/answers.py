@@ -1,4 +1,4 @@
-"""What a model and its detector say of the images of a record, kept in it for a report.
+"""Keeps in a record, for a report, what a model and its detector say of its images.
 
 RECORD/answers.npz, of n images in the order of the record:
     clean_margins, margins   float32 [n], the label's logit less the highest other one, clean and attacked

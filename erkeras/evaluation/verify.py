@@ -250,7 +250,7 @@ def _of_figures(record: Record, subject: Subject, figures: dict[str, Any]) -> It
 
 
 def _of_answers(record: Record, examples: Examples, asked: Callable[[], Answers]) -> Iterator[str]:
-    """What the record keeps for a report otherwise than the model and its detector say."""
+    """Lists where the record's answers for a report contradict the model and its detector."""
     kept = read_answers(record.folder, examples)
     # A randomised model says otherwise each time.
     if kept and kept.differs(found := asked()) and not found.differs(asked()):

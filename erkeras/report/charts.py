@@ -17,7 +17,7 @@ _SERIES = 6
 
 @dataclass(frozen=True)
 class Shape:
-    """One element of SVG: its name, its attributes, and its text."""
+    """Holds one element of SVG: its name, its attributes, and its text."""
 
     kind: str
     attributes: dict[str, str | float]
@@ -26,7 +26,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and what says in words what it shows.
+    """Holds a chart, and words that say what it shows.
 
     Attributes:
         title: above it.

@@ -24,7 +24,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """One evaluation that models share: its title, their accuracies, the paired tests, and what is missing."""
+    """Holds an evaluation that models share: title, accuracies, paired tests, and what is missing."""
 
     title: str
     bars: Chart

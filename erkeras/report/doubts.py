@@ -11,7 +11,7 @@ from erkeras.report.words import heading
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of warning.
+    """Describes a kind of warning.
 
     Attributes:
         heading: its name, and the heading of its part of docs/warnings.md.
@@ -111,7 +111,7 @@ _UNKNOWN = Kind(
 
 @dataclass(frozen=True)
 class Doubt:
-    """A warning of a card or a record: where it stands, its sentence, and its kind."""
+    """Holds a warning of a card or a record: where it stands, its sentence, and its kind."""
 
     where: str
     sentence: str

@@ -22,7 +22,7 @@ _STYLES = {"clean": "s0", "attacked, still right": "s2", "attacked, broken": "s1
 
 @dataclass(frozen=True)
 class Table:
-    """A table: what it shows, its columns, its rows of text; the first column names the row."""
+    """Holds a table: what it shows, its columns and its rows of text. The first column names the row."""
 
     caption: str
     columns: tuple[str, ...]
@@ -38,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Missing:
-    """What the report would show, why it does not, and the commands that make it, one a line; empty without any."""
+    """Says what the report would show, why it does not, and the commands that make it, one a line."""
 
     sentence: str
     command: str = ""
@@ -46,7 +46,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Section:
-    """An evaluation in the page.
+    """Holds an evaluation in the page.
 
     Attributes:
         anchor: its place in the page.

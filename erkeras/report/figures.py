@@ -21,7 +21,7 @@ FOUND, NO_NUMBER = "found by the detector", "no number"
 
 @dataclass(frozen=True)
 class Fraction:
-    """A fraction of images and its 95% interval."""
+    """Holds a fraction of images and its 95% interval."""
 
     value: float
     low: float
@@ -52,7 +52,7 @@ def of_hundred(summary_clean: float, robust: float) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class under attack: its images, its accuracies, and what broken ones are taken for most often."""
+    """Holds one class under attack: its images, its accuracies, and the most frequent label of broken images."""
 
     name: str
     images: int
@@ -82,7 +82,7 @@ def per_class(model: Reported, examples: Examples) -> list[ClassRow]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """What images of each class are taken for under attack.
+    """Counts the labels that images of each class get under attack.
 
     Attributes:
         columns: names of classes, and of other ends.
@@ -184,7 +184,7 @@ def accuracy_over_distance(measured: Measured, examples: Examples) -> tuple[list
 
 @dataclass(frozen=True)
 class Roc:
-    """A ROC curve, its area, and the point of the detector's own threshold (false positives, found)."""
+    """Holds a ROC curve, its area, and the point of the detector's threshold (false positives, found)."""
 
     name: str
     false_positives: tuple[float, ...]

@@ -17,7 +17,7 @@ from erkeras.saved import DETECTION_COLUMNS, defense_title, detection_rows, perc
 
 @dataclass(frozen=True)
 class Part:
-    """A model in the page.
+    """Holds a model in the page.
 
     Attributes:
         anchor: its place in the page.

@@ -20,7 +20,7 @@ _DRAWN, _LARGEST = "attacked.png", 300_000
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its data, and its words for who does not see it."""
+    """Holds a picture: its data, and words for a reader who does not see it."""
 
     data: str
     words: str
@@ -28,7 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a gallery.
+    """Holds one image of a gallery.
 
     Attributes:
         index: original index in the data set.
@@ -50,7 +50,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images of one kind.
+    """Holds images of one kind.
 
     Attributes:
         broken: whether these are the broken ones, or those nearest to being broken.

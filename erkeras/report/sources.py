@@ -1,4 +1,4 @@
-"""What a report is made of: cards, records and curves, read and held against each other."""
+"""Reads what a report is made of: cards, records and curves. It compares them with each other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _THREAT = pydantic.TypeAdapter(ThreatModel)
 
 @dataclass(frozen=True)
 class Measured:
-    """One evaluation of a model: of its card, or of a record that the user names.
+    """Holds one evaluation of a model: of its card, or of a record that the user names.
 
     Attributes:
         title: tells it apart from the others.
@@ -61,7 +61,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Curve:
-    """Robust accuracy over epsilon, as `erkeras curve --json` writes it.
+    """Holds robust accuracy over epsilon, as `erkeras curve --json` writes it.
 
     Attributes:
         source: the file.
@@ -84,7 +84,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reported:
-    """A model of a report: its folder, its card, and all that was measured of it."""
+    """Holds a model of a report: its folder, its card, and all that was measured of it."""
 
     folder: Path
     card: Card
