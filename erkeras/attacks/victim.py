@@ -30,6 +30,12 @@ _ENDS = {"Softmax": BEFORE_SOFTMAX, "Sigmoid": BEFORE_SIGMOID}
 #: Operations between such an end and the output that leave the values as they are.
 _TRANSPARENT = ("Identity", "Cast", "Reshape", "Squeeze", "EnsureShape")
 
+#: For who needs logits of each class.
+ONE_NUMBER = (
+    "the model gives one number for each image, as one sigmoid for two classes does: give two logits, as "
+    "keras.ops.concatenate([-z, z], axis=1) of its logit z."
+)
+
 Raw = Callable[[tf.Tensor], Any]
 
 
@@ -57,6 +63,7 @@ class Victim:
             outputs where they are probabilities or sigmoids, `[n, 1]` where they are labels.
         outputs: "logits", "logits before the softmax", "logits before the sigmoid", "probabilities", "sigmoids" or
             "labels"; "unknown" before the first call of `outputs_for`.
+        single: True for a model of one number an image; False before the first call of `outputs_for`.
         has_gradients: False for a function of NumPy arrays.
         looked: attacks before whose first run the model was looked at (`checks.py`).
         told: sentences of warning that were said of it.
@@ -75,7 +82,7 @@ class Victim:
         self.told: list[str] = []
         self.fitting: dict[tuple[int, ...], int] = {}
         self._raw = _outputs_function(model)
-        self._single = False
+        self.single = False
         self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
         self._graph = tf.function(self._logits, autograph=False)
@@ -84,7 +91,7 @@ class Victim:
         if self.outputs == UNKNOWN and not tf.inside_function():
             self._tell_apart(images)
         outputs = self._logits(images)
-        return tf.concat([-outputs / 2, outputs / 2], axis=1) if self._single else outputs
+        return tf.concat([-outputs / 2, outputs / 2], axis=1) if self.single else outputs
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         """One for each output of the model."""
@@ -154,7 +161,7 @@ class Victim:
         elif outputs.shape == (len(images), 1) and np.issubdtype(outputs.dtype, np.integer):
             raise InputError(f"the model gives labels of shape {outputs.shape}: give a function to labels [n].")
         elif outputs.shape in ((len(images), 1), (len(images),)):
-            self._raw, self._single = _in_a_column(self._raw), True
+            self._raw, self.single = _in_a_column(self._raw), True
             outputs = outputs.reshape(-1, 1)
         elif outputs.ndim != 2 or len(outputs) != len(images):
             raise InputError(
@@ -162,7 +169,7 @@ class Victim:
                 "give a model with one row of logits or probabilities for each image."
             )
         end = self._find_end(images, outputs)
-        if self._single and end == BEFORE_SOFTMAX:
+        if self.single and end == BEFORE_SOFTMAX:
             raise InputError("the model ends in a softmax over one output, which is always 1: give it two outputs.")
         if self.outputs == UNKNOWN:
             self.outputs = end or _kind_of(outputs)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from erkeras.attacks.victim import Victim
+from erkeras.attacks.victim import ONE_NUMBER, Victim
 from erkeras.detection.features import (
     all_layers,
     computed,
@@ -190,6 +190,8 @@ class _Whole(Network):
     def _look(self, images: tf.Tensor) -> int:
         seen = Victim(self.model)
         classes = seen.outputs_for(images.numpy(), "logits").shape[1]
+        if seen.single:
+            raise InputError(ONE_NUMBER)
         self._end.outputs = seen.outputs
         return classes
 

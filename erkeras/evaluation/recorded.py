@@ -15,7 +15,7 @@ from erkeras.arguments import check_counts
 from erkeras.attacks.named import AttackSettings
 from erkeras.data import Split, check_dataset
 from erkeras.errors import InputError
-from erkeras.evaluation.answers import ask, write_answers
+from erkeras.evaluation.answers import ANSWERS, ask, write_answers
 from erkeras.evaluation.record import Record
 from erkeras.evaluation.sample import Sample
 from erkeras.evaluation.subject import Subject
@@ -158,7 +158,7 @@ class Evaluation:
                 self._record.unlock()
         if self.folder is not None and self.subject.path and self.folder.parent == self.subject.path / RECORDS:
             saved.add_evaluation(self.subject.path, self.card_entry(found))
-            if workers is None:  # who has workers holds no model
+            if workers is None and not (self.folder / ANSWERS).exists():  # who has workers holds no model
                 self._keep_answers(self.folder, found)
         return found
 

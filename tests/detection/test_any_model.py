@@ -172,7 +172,7 @@ def two_inputs():
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (lambda: lambda images: images, {}, "of a function: give an ERClassifier, or a Sequential or Functional"),
+        (lambda: lambda images: images, {}, "on a function: give an ERClassifier, or a Sequential or Functional"),
         (Own, {}, "is a Own, whose layers cannot be read: give a Sequential or Functional one, or an ERClassifier"),
         (two_inputs, {}, "has 2 inputs and 1 outputs"),
         (lambda: keras.Sequential([keras.Input((9,)), layers.Dense(3)]), {}, r"takes inputs of shape \(9,\)"),

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from erkeras.attacks.victim import BEFORE_SIGMOID, BEFORE_SOFTMAX, PROBABILITIES, SIGMOIDS, Victim
+from erkeras.attacks.victim import BEFORE_SIGMOID, BEFORE_SOFTMAX, ONE_NUMBER, PROBABILITIES, SIGMOIDS, Victim
 from erkeras.errors import InputError
 from erkeras.models.networks.graph import Graph, Step, flat, read_graph
 from erkeras.models.networks.rebuilt import Copies, run_steps
@@ -37,6 +37,8 @@ def cut_classifier(model: keras.Model, code_layer: str | None = None) -> tuple[k
     last = _last(graph)
     victim, images = Victim(model), _images(graph)
     logits = victim.outputs_for(images, "logits", len(images))
+    if victim.single:
+        raise InputError(ONE_NUMBER)
     if victim.outputs == SIGMOIDS:  # numbers in [0, 1] alone make no sigmoid
         logits = np.asarray(model(images, training=False), np.float32)
     _check_end(victim.outputs, last)
