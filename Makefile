@@ -5,7 +5,7 @@ BIN := .venv/bin
 # One more than there are processors: some tests wait for other processes.
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test slow lint docs bench clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: .venv/installed ## trains on scikit-learn's digits, attacks, exports: 1 mi
 
 test: .venv/installed ## runs the tests
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --maxprocesses 8 --dist worksteal
+
+slow: .venv/installed ## runs the tests that take longest, which make test leaves out
+	$(BIN)/python -m pytest -m slow --numprocesses $(TESTERS) --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed ## runs ruff and mypy
 	$(BIN)/ruff check .

@@ -138,6 +138,7 @@ def programs_of(document):
     return re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_networks_of_ones_own_train_in_python_and_by_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands add the working folder to

@@ -70,6 +70,7 @@ def test_the_first_model(demo):
     assert (demo / "2").is_dir()
 
 
+@pytest.mark.slow
 def test_images_of_ones_own(anywhere):
     run_program("tutorials/own-images.md")
     assert len(list(anywhere.glob("images/digit-3/*.png"))) > 150

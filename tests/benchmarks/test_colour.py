@@ -58,6 +58,7 @@ def test_it_trains_attacks_and_goes_on(tmp_path):
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
 
 
+@pytest.mark.slow
 def test_what_would_not_end_in_time_is_left_out(tmp_path):
     found = colour(tmp_path, "--minutes", "-1")
     assert found.returncode == 0, found.stderr

@@ -67,6 +67,7 @@ def network(image_shape, code_size):
 """
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_weights_of_one_process_where_a_worker_is_killed(tmp_path):
     (tmp_path / "own.py").write_text(NETWORK)
     (tmp_path / "killed.py").write_text(KILLED)

@@ -28,7 +28,8 @@ SETS = {
 @pytest.mark.parametrize(
     ("name", "dataset"),
     [("default", dataset) for dataset in SETS]
-    + [("paper", dataset) for dataset in SETS if dataset != "digits"]
+    + [("paper", dataset) for dataset in SETS if dataset not in ("digits", "stl10")]
+    + [pytest.param("paper", "stl10", marks=pytest.mark.slow)]
     + [("strong", "cifar10")],
 )
 def test_recipes_of_every_set_train_a_step(name, dataset):
