@@ -49,6 +49,7 @@ for more in ([], ["--import", "moments"]):
 """
 
 
+@pytest.mark.slow
 def test_a_regularizer_of_ones_own_runs_through_the_command_line(tmp_path, monkeypatch):
     """Attacked in another process than it is trained in, which has to import the module again."""
     monkeypatch.chdir(tmp_path)

@@ -268,7 +268,7 @@ def test_a_redirect_is_not_followed(status):
     [("1", 0.15), ("100000", 0.15), ("Fri, 31 Dec 9999 23:59:59 GMT", 0.15), ("soon", 0), ("9" * 5000, 0)],
 )
 def test_retry_after_is_respected_within_the_time_of_all_tries(said, least):
-    busy = b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\nRetry-After: " + said.encode() + b"\r\n\r\n"
+    busy = b"HTTP/1.1 429 Busy\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: " + said.encode() + b"\r\n\r\n"
     with serving(lambda number: [whole(GOOD) if number == TRIES else busy]) as (url, _):
         start = time.monotonic()
         assert ask(url)["code"].shape == (1, 2)
