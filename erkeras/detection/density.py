@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from sklearn.cluster import KMeans
 
 from erkeras.errors import InputError
 
@@ -109,6 +108,8 @@ class ClassDensities(tf.Module):
             limit: at most this many centres for each class.
             seed: of k-means.
         """
+        from sklearn.cluster import KMeans  # slow to load, and verdicts do without
+
         of_classes = (
             np.split(column, self.counts.cumsum()[:-1]) for column in (self.centres, self.bandwidth, self.weights)
         )

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from erkeras.detection.criteria import Separation
 from erkeras.errors import InputError
@@ -59,6 +57,8 @@ class Regression:
         centre = np.median(statistics, axis=0)
         low, high = np.quantile(statistics, [0.25, 0.75], axis=0)
         spread = np.maximum(high - low, 1e-12)
+        from sklearn.linear_model import LogisticRegression  # slow to load, and verdicts do without
+
         regression = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
             np.clip((statistics - centre) / spread, -_FARTHEST, _FARTHEST),
             np.repeat([0, 1], [len(natural), len(adversarial)]),
@@ -106,6 +106,8 @@ class Regression:
         truth = np.repeat([0, 1], [len(natural), len(adversarial)])
         # The log odds keep the order where the score saturates.
         order = np.concatenate([self.log_odds(natural), self.log_odds(adversarial)])
+        from sklearn.metrics import roc_auc_score, roc_curve
+
         false_positives, true_positives, _ = roc_curve(truth, order)
         return Separation(
             float(roc_auc_score(truth, order)),
