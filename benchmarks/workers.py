@@ -51,7 +51,7 @@ def model_and_images(options: argparse.Namespace, count: int, seed: int) -> tupl
     from erkeras.saved import find_model, load_model
 
     kind, path, card = find_model(options.model)
-    name = options.dataset or (card or {"dataset": {"name": "mnist"}})["dataset"]["name"]
+    name = options.dataset or (card.dataset.name if card else "mnist")
     return load_model(kind, path), load_dataset(name).test.sample(count, seed)
 
 

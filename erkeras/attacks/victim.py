@@ -85,11 +85,12 @@ class Victim:
         self.single = False
         self._functions: dict[Steps, Any] = {}
         self._function = tf.function(self.logits, autograph=False)
-        self._graph = tf.function(self._logits, autograph=False)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         if self.outputs == UNKNOWN and not tf.inside_function():
             self._tell_apart(images)
+        if self.outputs in (BEFORE_SOFTMAX, BEFORE_SIGMOID) and not tf.inside_function():
+            return self._function(images)  # only a graph shows what is before the end
         outputs = self._logits(images)
         return tf.concat([-outputs / 2, outputs / 2], axis=1) if self.single else outputs
 
@@ -97,9 +98,7 @@ class Victim:
         """One for each output of the model."""
         outputs = self._raw(images)
         if self.outputs in (BEFORE_SOFTMAX, BEFORE_SIGMOID):
-            if tf.inside_function():
-                return tf.cast(_before_end(outputs)[1], images.dtype)
-            return self._graph(images)  # only a graph shows what is before the end
+            return tf.cast(_before_end(outputs)[1], images.dtype)
         outputs = tf.cast(outputs, images.dtype)
         if self.outputs == LABELS:
             return outputs[:, tf.newaxis]

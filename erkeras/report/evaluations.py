@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from erkeras.evaluation.examples import WRONG_WHEN_CLEAN
 from erkeras.report import charts, figures, words
 from erkeras.report.charts import Chart
 from erkeras.report.figures import Confusion, Fraction, fraction
@@ -191,7 +192,7 @@ def _charts(measured: Measured) -> list[Chart]:
     if scores:
         title, axis = "The detector's scores", "log odds above the threshold; to the right: found"
         found.append(charts.histogram(title, axis, scores, _STYLES, 0))
-    broken, attacked = kinds["attacked, broken"], answers.scores[examples.broken_by != -2]
+    broken, attacked = kinds["attacked, broken"], answers.scores[examples.broken_by != WRONG_WHEN_CLEAN]
     curves = [
         figures.curve_of_detector("broken images", answers.clean_scores, broken),
         figures.curve_of_detector("all attacked images", answers.clean_scores, attacked),

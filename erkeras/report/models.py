@@ -71,6 +71,7 @@ def part(model: Reported, anchor: str, budget: int) -> Part:
     headline = headline_of(model)
     found = headline.summary
     recorded = sum(measured.examples is not None for measured in model.measured)
+    curves = tuple(_curves(model))
     ordered = [headline, *(measured for measured in model.measured if measured is not headline)]
     return Part(
         anchor=anchor,
@@ -85,7 +86,7 @@ def part(model: Reported, anchor: str, budget: int) -> Part:
             section(model, measured, f"{anchor}-evaluation-{number}", budget // max(recorded, 1))
             for number, measured in enumerate(ordered, start=1)
         ),
-        curves=tuple(_curves(model)),
+        curves=curves,
         curve_commands=tuple(words.curve_command(model, curve) for curve in model.curves),
         baseline=_baseline(model),
         detector=_detector(model),
@@ -97,7 +98,7 @@ def part(model: Reported, anchor: str, budget: int) -> Part:
         ),
         command=model.card.job.command if model.card.job else "",
         settings=tuple(_settings(model)),
-        missing_curve=_missing_curve(model),
+        missing_curve=() if curves else _missing_curve(model),
         missing_adaptive=_missing_adaptive(model),
     )
 
@@ -247,8 +248,6 @@ def _text(value: object) -> str:
 
 
 def _missing_curve(model: Reported) -> tuple[Missing, ...]:
-    if _curves(model):
-        return ()
     name = f"{model.folder.name}-curve"
     sentence = "Accuracy over epsilon was not measured. The first command measures it, and the second one shows it."
     files = ("--output", f"{name}.png", "--json", f"{name}.json")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from erkeras.evaluation.answers import rows_to_show
+from erkeras.evaluation.examples import STANDING
 from erkeras.report.sources import Measured, Reported
 
 #: The longest side of a picture; a larger image is made smaller.
@@ -90,7 +91,7 @@ def galleries(model: Reported, measured: Measured, budget: int) -> list[Gallery]
             if left < 0:
                 break
             tiles.append(tile)
-        of = int(np.sum((examples.broken_by >= 0) if broken else (examples.broken_by == -1)))
+        of = int(np.sum((examples.broken_by >= 0) if broken else (examples.broken_by == STANDING)))
         found.append(Gallery(broken, tuple(tiles), of, factor, bool(answers and answers.scores is not None)))
     return found
 
